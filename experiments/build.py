@@ -1,0 +1,266 @@
+"""The only place that turns a configuration into networks, data, callbacks and a trainer."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from datamodules.collected import CollectedDataModule
+from datamodules.grid import GridDataModule
+from datamodules.synthetic.corpus import synthetic_root
+from experiments.command_line import UserError
+from experiments.schema import Config, Corpus, Precision, Task
+from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
+from lightning_modules.base import TalkinModule
+from lightning_modules.callbacks.checkpoints import LastCheckpoint
+from lightning_modules.callbacks.ema import GeneratorAverage
+from lightning_modules.callbacks.previews import Previews
+from lightning_modules.callbacks.progress import TrainingProgress
+from lightning_modules.callbacks.random_state import RandomState
+from lightning_modules.joint import JointModule
+from lightning_modules.renderer import RendererModule, RenderObjective
+from lightning_modules.speaker_id import SpeakerIdModule
+from model_zoo.audio.audio_to_expression import AudioToExpression
+from model_zoo.audio.id_removal import AudioIdRemoval
+from model_zoo.audio.speech_to_expression import SpeechToExpression
+from model_zoo.audio.standardise import MfccStandardise
+from model_zoo.audio.vggvox import VGGVox
+from model_zoo.face.importers import import_ict, load_face
+from model_zoo.face.morphable import MorphableFace
+from model_zoo.face.procedural import procedural_face
+from model_zoo.render.discriminator import PatchDiscriminator
+from model_zoo.render.generator import UNetGenerator
+from model_zoo.render.mouth_renderer import MouthRenderer
+from model_zoo.render.perceptual import Vgg19Features
+from model_zoo.weights import WeightsUnavailable, vgg19
+
+log = logging.getLogger(__name__)
+
+MIN_SPEAKERS = 4  # below, or with one speaker holding most windows, Eq. 2 has nothing to remove
+MAX_SPEAKER_SHARE = 0.5
+BATCH_KIND = {
+    Task.speaker_id: "speech",
+    Task.audio_to_expression: "speech",
+    Task.renderer: "video",
+    Task.joint: "joint",
+}
+DTYPE = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
+
+
+@dataclass
+class Trained:
+    """What earlier stages of a run hand to later ones."""
+
+    speaker_network: VGGVox | None = None
+    speech: SpeechToExpression | None = None
+
+
+def build_face(config: Config) -> MorphableFace:
+    """The face model that `face.model` names."""
+    name = config.face.model
+    if name == "procedural":
+        return procedural_face()
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise UserError(f"face.model={name} does not exist: use `procedural`, an imported .safetensors or an ICT-FaceKit folder")
+    return load_face(path) if path.suffix == ".safetensors" else import_ict(path)
+
+
+def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModule | CollectedDataModule:
+    """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout."""
+    data = config.data
+    root = data.root if data.root is not None else synthetic_root(
+        data.corpus.value, data.synthetic.speakers, data.synthetic.sentences, data.synthetic.seed, data.prepare_workers
+    )
+    kind = BATCH_KIND[task]
+    module = GridDataModule if data.corpus is Corpus.grid else CollectedDataModule
+    return module(
+        root=root,
+        cache_root=data.cache,
+        face=face,
+        kind=kind,
+        crop_size=config.scale.crop,
+        batch_size=config.scale.speech_batch if kind == "speech" else config.scale.video_batch,
+        num_workers=data.batch_workers,
+        prepare_workers=data.prepare_workers,
+        split=data.split.value,
+        test_fraction=data.test_fraction,
+        max_test_clips=data.max_test_clips,
+        val_clips=data.val_clips,
+        val_stride=data.val_stride,
+        seed=config.seed,
+    )
+
+
+def judges_speakers(shares: list[float]) -> bool:
+    """Whether Eq. 2 has something to remove: enough speakers, none of whom holds most of the training windows."""
+    return len(shares) >= MIN_SPEAKERS and max(shares) <= MAX_SPEAKER_SHARE
+
+
+def build_module(config: Config, task: Task, data, face: MorphableFace, trained: Trained) -> TalkinModule:
+    """The LightningModule of a task, on what earlier stages trained."""
+    torch.manual_seed(config.seed)
+    num_clips = len(data.clip_ids)
+    match task:
+        case Task.speaker_id:
+            network = VGGVox(data.num_speakers, config.audio.num_cepstra, config.scale.speaker_width)
+            module = SpeakerIdModule(_standardise(config, data), network, num_clips, config.audio.learning_rate)
+        case Task.audio_to_expression:
+            speech = build_speech(config, data)
+            objective = SpeechObjective(face, trained.speaker_network, config.loss.speech)
+            module = AudioToExpressionModule(speech, objective, num_clips, config.audio.learning_rate)
+        case Task.renderer:
+            module = RendererModule(
+                build_renderer(config),
+                build_render_objective(config),
+                num_clips,
+                config.renderer.learning_rate,
+                config.renderer.discriminator_learning_rate,
+            )
+        case Task.joint:
+            module = JointModule(
+                trained.speech or build_speech(config, data),
+                SpeechObjective(face, trained.speaker_network, config.loss.speech),
+                build_renderer(config),
+                build_render_objective(config),
+                num_clips,
+                config.audio.learning_rate,
+                config.renderer.learning_rate,
+                config.renderer.discriminator_learning_rate,
+                config.renderer.teacher_forcing,
+                config.seed,
+            )
+    module.decay = config.trainer.decay
+    return module
+
+
+def _standardise(config: Config, data) -> MfccStandardise:
+    standardise = MfccStandardise(config.audio.num_cepstra)
+    standardise.set_statistics(data.mfcc_mean, data.mfcc_std)
+    return standardise
+
+
+def build_speech(config: Config, data) -> SpeechToExpression:
+    """The networks from MFCC to expression, with the statistics of the training clips."""
+    audio = config.audio
+    id_removal = None
+    if audio.id_removal:
+        id_removal = AudioIdRemoval(audio.num_cepstra, audio.num_components, audio.id_hidden, audio.id_scope)
+    translation = AudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
+    translation.set_statistics(data.expression_mean, data.expression_std)
+    return SpeechToExpression(_standardise(config, data), id_removal, translation)
+
+
+def build_renderer(config: Config) -> MouthRenderer:
+    """The generator with its input and output."""
+    generator = UNetGenerator(28, config.scale.crop, config.renderer.width, config.renderer.norm)
+    return MouthRenderer(generator, DTYPE[config.trainer.precision])
+
+
+def build_render_objective(config: Config) -> RenderObjective:
+    """L_render; the perceptual term is off, said once, where VGG-19's weights can't be had."""
+    perceptual = None
+    if config.loss.render.vgg > 0:
+        try:
+            perceptual = Vgg19Features(vgg19())
+        except WeightsUnavailable as error:
+            log.warning("L_vgg is off: %s", error)
+    return RenderObjective(
+        PatchDiscriminator(7, config.scale.crop, config.renderer.discriminator_width),
+        perceptual,
+        config.loss.render,
+        config.renderer.penalty,
+        config.renderer.penalty_every,
+        DTYPE[config.trainer.precision],
+    )
+
+
+def num_batches(config: Config, task: Task, batches_per_epoch: int) -> int:
+    """Training batches of a task: what was asked for, or the scale's steps within its number of epochs."""
+    if task is config.task and config.trainer.max_steps is not None:
+        return config.trainer.max_steps
+    return min(config.scale.steps[task.value], config.scale.max_epochs * batches_per_epoch)
+
+
+def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: list[str], mode: str) -> list[Logger]:
+    """metrics.csv, and a W&B run for each task of the run, grouped by the run's name."""
+    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
+    if config.logger.wandb and mode != "disabled":
+        loggers.append(
+            WandbLogger(
+                name=f"{name}-{task.value}" if task is not config.task else name,
+                project=config.logger.project,
+                entity=config.logger.entity,
+                group=name,
+                job_type=task.value,
+                tags=[*config.logger.tags, *tags],
+                save_dir=folder,
+                offline=mode == "offline",
+            )
+        )
+    return loggers
+
+
+def build_trainer(
+    config: Config, task: Task, module: TalkinModule, data, folder: Path, loggers: list[Logger]
+) -> pl.Trainer:
+    """A trainer that counts in batches whatever the number of optimisers.
+
+    Raises:
+        UserError: more devices are asked for than there are.
+    """
+    check_devices(config)
+    batches = num_batches(config, task, data.batches_per_epoch)
+    optimizers = 2 if getattr(getattr(module, "render", None), "is_adversarial", False) else 1
+    val_every = config.trainer.val_every or max(1, batches // 4)
+    callbacks: list[pl.Callback] = [
+        LastCheckpoint(folder / "checkpoints", config.trainer.checkpoint_every or val_every),
+        RandomState(),
+    ]
+    if config.trainer.progress:
+        callbacks.append(TrainingProgress(task.value.replace("_", " ")))
+    if task in (Task.renderer, Task.joint):
+        if config.renderer.ema_decay > 0:
+            callbacks.append(GeneratorAverage(config.renderer.ema_decay))
+        callbacks.append(Previews(data, folder / "samples"))
+    return pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        strategy=config.trainer.strategy,
+        max_steps=batches * optimizers,
+        val_check_interval=val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.trainer.log_every,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic=config.trainer.deterministic,
+        default_root_dir=folder,
+    )
+
+
+def check_devices(config: Config) -> None:
+    """Say which devices there are when more are asked for.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    wanted, accelerator = config.trainer.devices, config.trainer.accelerator
+    if wanted < 1:
+        raise UserError(f"trainer.devices={wanted}: give the number of devices, at least 1")
+    have = torch.cuda.device_count()
+    wants_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and have > 0)
+    if wants_gpu and wanted > have:
+        raise UserError(
+            f"trainer.devices={wanted} but this machine has {have} GPU{'s' if have != 1 else ''}: "
+            f"use trainer.devices={have or 1}" + (" trainer.accelerator=cpu" if have == 0 else "")
+        )

@@ -1,0 +1,230 @@
+"""Train, score and show one experiment: `python -m experiments.run +exp=grid_joint [key=value ...]`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.logging import RichHandler
+
+from experiments import build, tables
+from experiments.command_line import INTERRUPTED, UserError, check_overrides, fail, guarded
+from experiments.run_folder import RUN_FOLDER_VARIABLE, make_run_folder
+from experiments.schema import Config, Task, register
+from lightning_modules.base import TalkinModule
+from lightning_modules.callbacks.previews import Previews
+
+log = logging.getLogger(__name__)
+console = Console(stderr=True)
+
+
+def run(config: Config) -> Path:
+    """Train the stages of an experiment, score the last one on every held-out frame, and leave a run folder.
+
+    Returns:
+        The run folder.
+    """
+    started = time.monotonic()
+    face = build.build_face(config)
+    build.check_devices(config)
+    synthetic = config.data.root is None
+    folder = make_run_folder(config, synthetic)
+    if synthetic:
+        log.info("no data.root given: training on the built-in SYNTHETIC corpus (computed voices and faces)")
+    data = build.build_data(config, config.task, face)
+    data.prepare_data()
+    data.setup("fit")
+    trained = build.Trained()
+    for task in stages(config, data.speaker_shares):
+        _train(config, task, face, trained, folder)
+    if is_first_process():
+        console.print(f"run folder: {folder}  ({(time.monotonic() - started) / 60:.1f} minutes)", highlight=False)
+    return folder
+
+
+def stages(config: Config, speaker_shares: list[float]) -> list[Task]:
+    """What is trained, in order; the speaker network only where Eq. 2 has something to remove."""
+    wanted = [] if config.trainer.resume else list(config.pretrain)
+    if Task.speaker_id in wanted and (config.loss.speech.norm == 0 or not build.judges_speakers(speaker_shares)):
+        wanted.remove(Task.speaker_id)
+        if config.loss.speech.norm > 0:
+            log.info(
+                "L_norm is off: %d training speaker%s, the largest with %.0f%% of the windows (it needs %d, none above %.0f%%)",
+                len(speaker_shares),
+                "" if len(speaker_shares) == 1 else "s",
+                100 * max(speaker_shares),
+                build.MIN_SPEAKERS,
+                100 * build.MAX_SPEAKER_SHARE,
+            )
+    return [*wanted, config.task]
+
+
+def _train(config: Config, task: Task, face, trained: build.Trained, run_folder: Path) -> None:
+    is_last = task is config.task
+    folder = run_folder if is_last else run_folder / "pretrain" / task.value
+    folder.mkdir(parents=True, exist_ok=True)
+    data = build.build_data(config, task, face)
+    data.prepare_data()
+    data.setup("fit")
+    module = build.build_module(config, task, data, face, trained)
+    mode = wandb_mode(config)
+    tags = ["synthetic" if config.data.root is None else "real", config.data.corpus.value, config.scale.name]
+    name = f"{run_folder.parent.name}/{run_folder.name}"
+    loggers = build.build_loggers(config, task, folder, name, tags, mode)
+    trainer = build.build_trainer(config, task, module, data, folder, loggers)
+    if is_first_process():
+        _summarise(config, task, module, data, folder)
+    for logger in loggers:
+        logger.log_hyperparams(_plain(config) | {"active_losses": module.active_losses()})
+    _fit(trainer, module, data, folder, config.trainer.resume if is_last else None)
+    trainer.test(module, data, verbose=False)
+    if trainer.is_global_zero:
+        _report(config, module, data, folder, trainer, show=is_last or task is Task.speaker_id)
+        _finish_wandb(config, mode, folder, is_last)
+    if task is Task.speaker_id:
+        trained.speaker_network = module.network
+    if task is Task.audio_to_expression:
+        trained.speech = module.speech
+
+
+def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: str | None) -> None:
+    if resume is not None and not Path(resume).is_file():
+        raise UserError(f"trainer.resume={resume} does not exist: give <run folder>/checkpoints/last.ckpt")
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        pass  # how Lightning ends a run after Ctrl-C
+    if trainer.interrupted:
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        remedy = f"go on with trainer.resume={checkpoint}" if checkpoint.is_file() else "nothing was trained yet"
+        fail(f"interrupted after {module.batches_done} steps; {remedy}", INTERRUPTED)
+
+
+def _report(config: Config, module: TalkinModule, data, folder: Path, trainer: pl.Trainer, show: bool) -> None:
+    weights = config.loss.render
+    off = [name for name in ("vgg",) if getattr(weights, name) > 0 and hasattr(module, "render") and name not in module.active_losses()]
+    about = {
+        "name": f"{folder.parent.name}/{folder.name}",
+        "task": config.task.value,
+        "corpus": config.data.corpus.value,
+        "synthetic": config.data.root is None,
+        "clips": len(data.clip_ids),
+        "frames": data.num_test_frames,
+        "crop": config.scale.crop,
+        "seed": config.seed,
+        "scale": config.scale.name,
+        "unavailable": [f"L_{name}" for name in off],
+    }
+    results = tables.collect(module, about)
+    (folder / tables.RESULTS).write_text(json.dumps(results, indent=2) + "\n")
+    if show:
+        tables.show(results, console)
+    for callback in trainer.callbacks:
+        if isinstance(callback, Previews):
+            for path in callback.written:
+                if path.name.startswith("test"):
+                    console.print(f"preview: {path}", highlight=False, soft_wrap=True)
+
+
+def _summarise(config: Config, task: Task, module: TalkinModule, data, folder: Path) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{task.value} ({folder})", show_header=False, box=None)
+    table.add_row("data", data.describe())
+    for name, child in module.named_children():
+        parameters = sum(parameter.numel() for parameter in child.parameters())
+        if parameters:
+            table.add_row(name, f"{parameters:,} parameters")
+    table.add_row("losses", ", ".join(module.active_losses()))
+    batches = build.num_batches(config, task, data.batches_per_epoch)
+    table.add_row("training", f"{batches} steps of {data.batch_size} samples, scale {config.scale.name}, {config.scale.crop} px")
+    console.print(table)
+
+
+def wandb_mode(config: Config) -> str:
+    """`online` where a key is set, else `offline`, unless the configuration says so."""
+    if not config.logger.wandb:
+        return "disabled"
+    if config.logger.mode is not None:
+        return config.logger.mode
+    import wandb
+
+    return "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+
+
+def _finish_wandb(config: Config, mode: str, folder: Path, is_last: bool) -> None:
+    if mode == "disabled":
+        return
+    import wandb
+
+    wandb.finish(quiet=True)
+    if mode == "offline" and is_last:
+        console.print(f"W&B was offline; to upload: wandb sync {folder}/wandb/offline-run-*", highlight=False, soft_wrap=True)
+
+
+def _plain(config: Config) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that people see."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def quiet() -> None:
+    """One line a fact: no banners, no warnings that nobody can act on."""
+    logging.basicConfig(
+        level=logging.INFO if is_first_process() else logging.ERROR,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)],
+        force=True,
+    )
+    for name in ("pytorch_lightning", "lightning_fabric", "torch", "PIL", "matplotlib", "numba", "wandb"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Few workers are meant on few cores, and a loader without shuffling is meant for evaluation.
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def _hydra_main(config: DictConfig) -> None:
+    from omegaconf import OmegaConf
+
+    quiet()
+    guarded(lambda: _run_and_forget(OmegaConf.to_object(config)), _run_folder)
+
+
+def _run_and_forget(config: Config) -> None:
+    run(config)
+
+
+def _run_folder() -> Path | None:
+    folder = os.environ.get(RUN_FOLDER_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def main() -> None:
+    """Check the command line in one line, then let Hydra run it."""
+    register()
+    arguments = get_args_parser().parse_args()
+    plain = not (arguments.help or arguments.hydra_help or arguments.multirun or arguments.info)
+    if plain:
+        guarded(lambda: check_overrides([part for part in arguments.overrides if not part.startswith("hydra.")]))
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

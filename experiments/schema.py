@@ -1,0 +1,196 @@
+"""Every configuration key, as a dataclass: an unknown key or a wrong type fails before anything runs.
+
+Lower levels (`conf/<group>/*.yaml`) choose values; `conf/exp/*.yaml` state what an experiment changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from lightning_modules.audio_to_expression import SpeechLossWeights
+from lightning_modules.renderer import RenderLossWeights
+
+
+class Task(StrEnum):
+    """What is trained; each has a LightningModule of the same name."""
+
+    speaker_id = auto()
+    audio_to_expression = auto()
+    renderer = auto()
+    joint = auto()
+
+
+class Corpus(StrEnum):
+    """How raw files are laid out; without `data.root` a synthetic corpus of the same layout is made."""
+
+    grid = auto()
+    collected = auto()
+
+
+class Split(StrEnum):
+    """Which clips are held out; see `datamodules.splits`."""
+
+    hash = auto()
+    chen2018 = auto()
+    atvg2019 = auto()
+    take = auto()
+
+
+class Precision(StrEnum):
+    """Arithmetic of the networks; losses and the gradient penalty stay in float32."""
+
+    float32 = auto()
+    bfloat16 = auto()
+
+
+@dataclass
+class StepsConfig:
+    """Optimisation steps of each task."""
+
+    speaker_id: int = MISSING
+    audio_to_expression: int = MISSING
+    renderer: int = MISSING
+    joint: int = MISSING
+
+
+@dataclass
+class ScaleConfig:
+    """Crop, widths, batch sizes and steps; never the method."""
+
+    name: str = MISSING
+    crop: int = MISSING  # px, a power of two
+    generator_width: int = MISSING  # channels of the first convolution; 64 in the paper-scale network
+    discriminator_width: int = MISSING  # channels of the first convolution
+    lstm_width: int = MISSING  # hidden units of the audio-to-expression LSTM; 256 as published
+    speaker_width: float = MISSING  # multiplier of VGG-M's channels
+    video_batch: int = MISSING  # samples of 7 frames a step, renderer and joint
+    speech_batch: int = MISSING  # one-second windows a step, speaker_id and audio_to_expression
+    max_epochs: int = MISSING  # training also ends after this many passes over the training frames
+    steps: StepsConfig = field(default_factory=StepsConfig)
+
+
+@dataclass
+class SyntheticConfig:
+    """The built-in corpus, made when `data.root` is not given."""
+
+    speakers: int = 6
+    sentences: int = 8  # a speaker
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """Where the clips come from and how they are split and loaded."""
+
+    corpus: Corpus = MISSING
+    root: str | None = None  # folder of raw files; none: synthetic
+    cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
+    split: Split = Split.hash
+    test_fraction: float = 0.2  # share of each speaker's clips that the hash split may hold out
+    max_test_clips: int = 20  # a speaker, hash split
+    batch_workers: int = 1  # loader processes
+    prepare_workers: int | None = None  # preparation processes; none: one a core
+    val_clips: int = 4  # held-out clips scored during training; all are scored at the end
+    val_stride: int = 5  # every n-th frame of them
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass
+class FaceConfig:
+    """The parametric face."""
+
+    model: str = "procedural"  # `procedural`, or the path of an imported .safetensors or an ICT-FaceKit folder or archive
+
+
+@dataclass
+class AudioConfig:
+    """MFCC, the Audio ID-Removing Network and the Audio-to-Expression Network (§3.2)."""
+
+    num_cepstra: int = 13
+    id_removal: bool = True
+    id_scope: str = "window"  # `window`: λ from the same second of speech; `clip`: from all that was heard
+    num_components: int = 15  # K of Eq. 1
+    id_hidden: int = 128  # units of the λ-LSTM
+    lstm_layers: int = 3
+    lstm_width: int = 256
+    learning_rate: float = 1e-3
+
+
+@dataclass
+class RendererConfig:
+    """The Neural Video Rendering Network (§3.3)."""
+
+    width: int = 64
+    discriminator_width: int = 64
+    norm: str = "none"  # `none` or `group`
+    learning_rate: float = 2e-4
+    discriminator_learning_rate: float = 2e-4
+    penalty: str = "r1"  # `r1`: zero-centred at true frames; `wgan`: the paper's reference [19]
+    penalty_every: int = 1  # steps between penalties; the weight is multiplied accordingly
+    ema_decay: float = 0.0  # exponential moving average of the generator's weights; 0: off
+    teacher_forcing: float = 0.5  # joint: share of the steps over which heatmaps pass from true to predicted landmarks
+
+
+@dataclass
+class LossConfig:
+    """Weights of every term; 0 switches one off."""
+
+    speech: SpeechLossWeights = field(default_factory=SpeechLossWeights)
+    render: RenderLossWeights = field(default_factory=RenderLossWeights)
+
+
+@dataclass
+class TrainerConfig:
+    """Hardware, precision, and how often to score, log and save."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: Precision = Precision.bfloat16
+    max_steps: int | None = None  # none: the scale's steps for the task
+    val_every: int | None = None  # steps; none: a quarter of the run
+    log_every: int = 10  # steps
+    checkpoint_every: int | None = None  # steps; none: with each validation
+    resume: str | None = None  # checkpoint of an interrupted run of the same configuration
+    progress: bool = True
+    decay: float = 0.5  # share of the run, at its end, over which learning rates fall to zero
+    deterministic: bool = False
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases; metrics.csv is always written."""
+
+    wandb: bool = True
+    project: str = "talkin"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    mode: str | None = None  # `online`, `offline` or `disabled`; none: online when a key is set
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    task: Task = MISSING
+    name: str = MISSING  # of the experiment; the run folder is <output>/<name>/<stamp>
+    output: str = "outputs"
+    seed: int = 0
+    pretrain: list[Task] = field(default_factory=list)  # trained first, in this order, in the same run folder
+    data: DataConfig = field(default_factory=DataConfig)
+    face: FaceConfig = field(default_factory=FaceConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    renderer: RendererConfig = field(default_factory=RendererConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `conf/config.yaml` lists first."""
+    ConfigStore.instance().store(name="schema", node=Config)

@@ -1,0 +1,103 @@
+"""The table at the end of a run, and the same from any finished run: `python -m experiments.tables <run folder>`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.command_line import UserError, guarded
+from lightning_modules.base import TalkinModule
+
+RESULTS = "results.json"
+# Rows "+IR" of Table 6 of Song et al. 2020: without post-processing, as here. Other data, resolution and region.
+PAPER = {
+    "grid": {"E_exp": 0.65, "E_ldmk": 2.24, "PSNR": 32.23, "SSIM": 0.97},
+    "collected": {"E_exp": 0.59, "E_ldmk": 1.83, "PSNR": 31.21, "SSIM": 0.96},
+}
+DIGITS = {"PSNR": 2, "PSNR_mouth": 2, "SSIM": 4, "SSIM_mouth": 4}
+UNITS = {
+    "E_exp": "std",
+    "E_exp_mouth": "std",
+    "E_ldmk": "px at 256",
+    "PSNR": "dB, crop",
+    "SSIM": "crop",
+    "PSNR_mouth": "dB, mouth",
+    "SSIM_mouth": "mouth",
+}
+ARROWS = {"E_exp": "↓", "E_exp_mouth": "↓", "E_ldmk": "↓"}
+
+
+def collect(module: TalkinModule, about: dict) -> dict:
+    """Every score of a finished test with its 95% interval over clips, and what is needed to compare it.
+
+    Args:
+        module: after `Trainer.test`.
+        about: resolution, seed, data and the like.
+    """
+    rows: dict[str, dict] = {}
+    for row, column, mean in module.scores.items():
+        value = float(mean.compute())
+        low, high = (float(bound) for bound in mean.interval())
+        rows.setdefault(row, {})[column] = {"mean": value, "low": low, "high": high}
+    return {**about, "active_losses": module.active_losses(), "ours": module.ours, "rows": rows}
+
+
+def show(results: dict, console: Console) -> None:
+    """Print the results of one run."""
+    columns = [name for row in results["rows"].values() for name in row]
+    columns = list(dict.fromkeys(columns))
+    table = Table(
+        title=f"{results['name']}: {results['clips']} held-out clips, {results['frames']} frames, "
+        f"{results['crop']} px, seed {results['seed']}; mean [95% interval over clips]"
+    )
+    table.add_column("")
+    for column in columns:
+        table.add_column(f"{column} {ARROWS.get(column, '↑')}\n{UNITS.get(column, '')}".rstrip(), justify="right")
+    for name, row in results["rows"].items():
+        table.add_row(name, *(_cell(row.get(column), DIGITS.get(column, 3)) for column in columns))
+    paper = PAPER.get(results["corpus"], {})
+    if any(column in paper for column in columns):
+        table.add_section()
+        table.add_row("paper (its own data)", *(str(paper.get(column, "")) for column in columns), style="dim")
+    console.print(table)
+    console.print(f"active losses: {', '.join(results['active_losses'])}", highlight=False)
+    if results["unavailable"]:
+        console.print(f"unavailable: {', '.join(results['unavailable'])}", highlight=False)
+
+
+def _cell(score: dict | None, digits: int) -> str:
+    if score is None:
+        return ""
+    if score["low"] != score["low"]:  # one clip has no interval
+        return f"{score['mean']:.{digits}f}"
+    return f"{score['mean']:.{digits}f}\n[{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
+
+
+def read(folder: Path) -> dict:
+    """Results of a finished run.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise UserError(f"{folder} has no {RESULTS}: give the folder of a finished run, outputs/<experiment>/<stamp>")
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    """Print the tables of the run folders on the command line."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("usage: python -m experiments.tables <run folder> [<run folder> ...]")
+        sys.exit(0 if len(sys.argv) > 1 else 2)
+    console = Console()
+    for name in sys.argv[1:]:
+        show(read(Path(name)), console)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,41 @@
+"""The newest state of a run, saved by the number of batches, at the end, and when the run is interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+
+class LastCheckpoint(pl.Callback):
+    """Writes `last.ckpt`, whole or not at all.
+
+    Lightning's ModelCheckpoint counts optimiser steps, two a batch in a GAN, and its epoch-end files restart in the wrong
+    place; here everything is counted in batches.
+
+    Args:
+        folder: where the file goes.
+        every: batches between two saves.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path = folder / "last.ckpt"
+        self.every = max(1, every)
+        self._saved = -1
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if module.batches_done != self._saved:
+            trainer.save_checkpoint(self.path)
+            self._saved = module.batches_done
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
+        if module.batches_done % self.every == 0:
+            self._save(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._save(trainer, module)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        # Other ranks may be gone or at another batch: only a single process can save what it was doing.
+        if isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1 and trainer.training:
+            self._save(trainer, module)

@@ -1,0 +1,78 @@
+"""The Neural Video Rendering Network with its input and output, §3.3.1 of Song et al. 2020.
+
+Seven frames whose mouth box is filled with noise, and the heatmaps of their landmarks, go in; the last frame with its box
+completed comes out. Pixels outside the box are given, so the generated box is pasted into the true frame before anything
+looks at it: losses, discriminator and scores see what a viewer would.
+
+Shape legend: B batch, T = 7 frames, L landmarks, H/W pixels of the run's crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model_zoo.functional.heatmaps import landmark_heatmap
+from model_zoo.functional.masks import box_mask, fill_box
+from model_zoo.render.generator import UNetGenerator
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The last frame of each sample.
+
+    Attributes:
+        frame: the true frame with the generated mouth box, in [-1, 1].
+        mask: 1 inside the mouth box, 0 outside.
+        heatmap: of the landmarks that drove it, in [0, 1].
+        masked: the frame with its box filled with noise, as the generator saw it.
+    """
+
+    frame: Float[Tensor, "B 3 H W"]
+    mask: Float[Tensor, "B 1 H W"]
+    heatmap: Float[Tensor, "B 1 H W"]
+    masked: Float[Tensor, "B 3 H W"]
+
+
+class MouthRenderer(nn.Module):
+    """Completes the mouth box of frame t from seven masked frames and seven heatmaps.
+
+    Args:
+        generator: maps 28 channels (7 RGB, then 7 heatmaps) to RGB.
+        dtype: arithmetic of the generator; everything around it stays in float32.
+    """
+
+    def __init__(self, generator: UNetGenerator, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.generator = generator.to(memory_format=torch.channels_last)
+        self.dtype = dtype
+
+    def forward(
+        self,
+        frames_BT3HW: Float[Tensor, "B T 3 H W"],
+        landmarks_BTL2: Float[Tensor, "B T 68 2"],
+        mouth_box_B4: Float[Tensor, "B 4"],
+        noise_B3HW: Float[Tensor, "B 3 H W"],
+    ) -> Rendering:
+        """Render frame t.
+
+        Args:
+            frames_BT3HW: crops t-6..t, in [-1, 1].
+            landmarks_BTL2: that drive the mouth, px at 256; gradients flow through them.
+            mouth_box_B4: x0, y0, x1, y1, px at 256.
+            noise_B3HW: what fills the box, in [-1, 1].
+        """
+        size = frames_BT3HW.shape[-1]
+        mask_B1HW = box_mask(mouth_box_B4, size).to(frames_BT3HW.dtype)
+        masked_BT3HW = fill_box(frames_BT3HW, mask_B1HW, noise_B3HW)
+        heatmaps_BTHW = landmark_heatmap(landmarks_BTL2, size).squeeze(2)
+        stack = torch.cat([masked_BT3HW.flatten(1, 2), heatmaps_BTHW], dim=1).contiguous(
+            memory_format=torch.channels_last
+        )
+        with torch.autocast(stack.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            generated_B3HW = self.generator(stack)
+        frame = torch.lerp(frames_BT3HW[:, -1], generated_B3HW.float(), mask_B1HW)
+        return Rendering(frame, mask_B1HW, heatmaps_BTHW[:, -1:], masked_BT3HW[:, -1])
