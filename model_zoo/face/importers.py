@@ -7,14 +7,19 @@ No format that can run code is read.
 
 from __future__ import annotations
 
+import json
 import os
+import tarfile
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from model_zoo.face.morphable import MorphableFace
+from model_zoo.face.morphable import NUM_EXPRESSION, NUM_SHAPE, MorphableFace
 
 _FORMAT = "talkin-face-1"
 _KEYS = (
@@ -26,6 +31,13 @@ _KEYS = (
     "triangles",
     "landmark_index",
 )
+_OUTER_EYES = (36, 45)  # iBUG outer eye corners
+
+# ICT-FaceKit, "light" release: vertices up to the irises; beyond them lie the lacrimal, eye-blend and occlusion shells.
+_ICT_VERTICES = 24_591
+_ICT_FACE_VERTICES = 9_409  # the face proper, where expressions act
+_ICT_NEUTRAL = "generic_neutral_mesh"
+_ICT_INDEX = "vertex_indices"
 
 
 def save_face(face: MorphableFace, path: str | os.PathLike[str]) -> None:
@@ -44,11 +56,8 @@ def save_face(face: MorphableFace, path: str | os.PathLike[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-            temporary,
-            metadata={"format": _FORMAT},
-        )
+        content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        temporary.write_bytes(save(content, metadata={"format": _FORMAT}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -79,6 +88,113 @@ def load_face(path: str | os.PathLike[str]) -> MorphableFace:
         return MorphableFace(**tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
+    """Import ICT-FaceKit (light), from its folder of OBJ files or the .tar(.xz) archive of it; nothing is unpacked.
+
+    All identity deltas as given are the shape modes. The 53 expression deltas become 29 modes by an uncentred SVD over
+    the vertices of the face; divided by √53 they have coefficients of about unit scale.
+
+    Args:
+        path: folder that holds `generic_neutral_mesh.obj`, `identity*.obj`, the expressions and `vertex_indices.json`
+            at any depth, or an archive of it.
+
+    Raises:
+        ValueError: a file is missing, or a mesh does not match the neutral one.
+    """
+    neutral, identities, expressions, index = None, {}, {}, None
+    for name, data in _read_members(Path(path), (".obj", ".json")):
+        if name == _ICT_INDEX:
+            index = json.loads(data)
+        elif name == _ICT_NEUTRAL:
+            neutral = _obj_vertices(data, name), _obj_triangles(data)
+        elif name.startswith("identity"):
+            identities[name] = _obj_vertices(data, name)
+        else:
+            expressions[name] = _obj_vertices(data, name)
+    if neutral is None or index is None or not identities:
+        raise ValueError(f"{path}: not ICT-FaceKit, wants {_ICT_NEUTRAL}.obj, identity*.obj and {_ICT_INDEX}.json")
+    missing = sorted(set(index["expressions"]) - set(expressions))
+    if missing:
+        raise ValueError(f"{path}: ICT-FaceKit lacks the expressions {', '.join(missing[:5])}")
+    (mean, triangles), keep = neutral, slice(0, _ICT_VERTICES)
+    for name, vertices in (*identities.items(), *expressions.items()):
+        if vertices.shape != mean.shape:
+            raise ValueError(f"{path}: {name} has {len(vertices)} vertices, the neutral mesh {len(mean)}")
+    shape = np.stack([identities[name][keep] - mean[keep] for name in sorted(identities)][:NUM_SHAPE])
+    deltas = np.stack([expressions[name][keep] - mean[keep] for name in index["expressions"]])
+    return _build_face(
+        mean[keep] * (1, -1, -1),  # y up, z towards the camera
+        shape * (1, -1, -1),
+        _principal(deltas, slice(0, _ICT_FACE_VERTICES)) * (1, -1, -1),
+        triangles[(triangles < _ICT_VERTICES).all(1)],
+        np.asarray(index["idx_to_landmark_verts"]),
+    )
+
+
+def _build_face(
+    mean: np.ndarray, shape: np.ndarray, expression: np.ndarray, triangles: np.ndarray, landmark_index: np.ndarray
+) -> MorphableFace:
+    """Face from modes of one standard deviation (modes, V, 3), scaled to outer-eye distance 1 with the eyes at 0."""
+    left, right = mean[landmark_index[list(_OUTER_EYES)]]
+    scale = 1 / np.linalg.norm(right - left)
+    modes = {}
+    for name, deltas in (("shape", shape), ("expression", expression)):
+        std = np.linalg.norm(deltas, axis=(1, 2))
+        unit = deltas / np.where(std > 0, std, 1)[:, None, None]
+        modes[f"{name}_basis"] = torch.from_numpy(unit.transpose(1, 2, 0).astype(np.float32))
+        modes[f"{name}_std"] = torch.from_numpy((std * scale).astype(np.float32))
+    return MorphableFace(
+        mean=torch.from_numpy(((mean - (left + right) / 2) * scale).astype(np.float32)),
+        triangles=torch.from_numpy(triangles.astype(np.int64)),
+        landmark_index=torch.from_numpy(landmark_index.astype(np.int64)),
+        **modes,
+    )
+
+
+def _principal(deltas: np.ndarray, rows: slice) -> np.ndarray:
+    """The first 29 principal deltas (uncentred SVD over the vertices `rows`), for coefficients of about unit scale."""
+    directions, _, _ = np.linalg.svd(deltas[:, rows].reshape(len(deltas), -1), full_matrices=False)
+    mix = directions[:, :NUM_EXPRESSION].T / np.sqrt(len(deltas))
+    return np.tensordot(mix, deltas, axes=1)
+
+
+def _read_members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """(stem, content) of the files with these suffixes, in a folder or a tar archive, whatever their depth."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix in suffixes and file.is_file():
+                yield file.stem, file.read_bytes()
+        return
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = Path(member.name)
+                content = archive.extractfile(member) if member.isfile() and name.suffix in suffixes else None
+                if content is not None:
+                    yield name.stem, content.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: neither a folder nor a readable tar archive ({error})") from error
+
+
+def _obj_vertices(data: bytes, name: str) -> np.ndarray:
+    """(V, 3) vertices of a Wavefront OBJ."""
+    lines = [line[2:] for line in data.splitlines() if line.startswith(b"v ")]
+    try:
+        return np.array(b" ".join(lines).split(), dtype=np.float64).reshape(len(lines), 3)
+    except ValueError as error:
+        raise ValueError(f"{name}.obj: vertices are not three numbers a line") from error
+
+
+def _obj_triangles(data: bytes) -> np.ndarray:
+    """(F, 3) triangles of a Wavefront OBJ, larger polygons cut into fans."""
+    triangles = []
+    for line in data.splitlines():
+        if line.startswith(b"f "):
+            corners = [int(corner.split(b"/")[0]) - 1 for corner in line.split()[1:]]
+            triangles.extend((corners[0], *pair) for pair in pairwise(corners[1:]))
+    return np.asarray(triangles, dtype=np.int64).reshape(-1, 3)
 
 
 def _last_active(std: torch.Tensor) -> int:
