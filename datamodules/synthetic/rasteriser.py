@@ -1,0 +1,81 @@
+"""A z-buffer with Gouraud shading, compiled once for the CPU."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals (V, 3) of a mesh with (V, 3) vertices and (F, 3) triangles."""
+    normals = np.zeros_like(vertices)
+    for f in range(triangles.shape[0]):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        ux, uy, uz = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2])
+        wx, wy, wz = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2])
+        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        for i in (a, b, c):
+            normals[i, 0] += nx
+            normals[i, 1] += ny
+            normals[i, 2] += nz
+    for i in range(normals.shape[0]):
+        length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2) + 1e-12
+        for k in range(3):
+            normals[i, k] /= length
+    return normals
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def rasterise(
+    points: np.ndarray,
+    triangles: np.ndarray,
+    colours: np.ndarray,
+    back: np.ndarray,
+    image: np.ndarray,
+    depth: np.ndarray,
+) -> None:
+    """Draw a mesh into `image` wherever it is nearer than `depth`; both change in place.
+
+    Args:
+        points: (V, 3) float32, x and y in pixels with pixel centres at integers, z away from the camera.
+        triangles: (F, 3); those turned away from the camera are drawn in the flat colour `back` (3,).
+        colours: (V, 3) float32, interpolated over each triangle.
+        image: (H, W, 3) float32. depth: (H, W) float32.
+    """
+    height, width = depth.shape
+    for f in range(triangles.shape[0]):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
+        bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
+        cx, cy, cz = points[c, 0], points[c, 1], points[c, 2]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0:
+            continue
+        x0 = max(0, int(np.ceil(min(ax, bx, cx))))
+        x1 = min(width - 1, int(np.floor(max(ax, bx, cx))))
+        y0 = max(0, int(np.ceil(min(ay, by, cy))))
+        y1 = min(height - 1, int(np.floor(max(ay, by, cy))))
+        if x0 > x1 or y0 > y1:
+            continue
+        # Barycentric weights of b and c are affine in x and y.
+        inv = 1 / area
+        wb_x, wb_y = (cy - ay) * inv, (ax - cx) * inv
+        wc_x, wc_y = (ay - by) * inv, (bx - ax) * inv
+        facing = area < 0  # outward normals are right-handed and the camera looks along +z
+        for y in range(y0, y1 + 1):
+            wb = wb_x * (x0 - ax) + wb_y * (y - ay)
+            wc = wc_x * (x0 - ax) + wc_y * (y - ay)
+            for x in range(x0, x1 + 1):
+                wa = 1 - wb - wc
+                if wa >= -1e-6 and wb >= -1e-6 and wc >= -1e-6:
+                    z = wa * az + wb * bz + wc * cz
+                    if z < depth[y, x]:
+                        depth[y, x] = z
+                        for k in range(3):
+                            if facing:
+                                image[y, x, k] = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
+                            else:
+                                image[y, x, k] = back[k]
+                wb += wb_x
+                wc += wc_x
