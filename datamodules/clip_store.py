@@ -1,0 +1,328 @@
+"""The on-disk format of a prepared corpus: one folder, a `manifest.parquet`, one `.safetensors` a clip.
+
+A clip is complete or absent: it is written under a temporary name, flushed to the disk and renamed. The manifest is an
+index that can be rebuilt from the clips, for each carries its own row. Clips are memory-mapped and a window reads only
+what it needs, so many loader processes share one copy.
+
+Shape legend: T frames, A audio frames, C cepstra, S shape, E expression, P pose, J bytes of JPEG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Bool, Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from datamodules.batch import CROP_UNITS
+
+FORMAT = "talkin-clip-1"
+MANIFEST = "manifest.parquet"
+JPEG_QUALITY = 95
+OPEN_CLIPS = 512  # memory maps that a reader keeps open; each takes a file descriptor
+
+# libjpeg scales in the frequency domain while decoding: pixel centres stay as in x' = (x + 1/2) k - 1/2
+_REDUCED = {256: cv2.IMREAD_COLOR, 128: cv2.IMREAD_REDUCED_COLOR_2, 64: cv2.IMREAD_REDUCED_COLOR_4}
+
+Image = UInt8[np.ndarray, "H W 3"]
+
+
+class Word(NamedTuple):
+    """A word of the transcript. Times in seconds from the first frame."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """What the manifest knows about a clip.
+
+    Attributes:
+        id: "<speaker>/<name>" or "<speaker>/<view>/<take>".
+        frames: number of frames at 25 a second. valid_frames: those with a fitted face.
+        transcript: the words, blank-separated; empty if not known.
+        sha256: of the source video. source_bytes: its size.
+        residual: mean distance of fitted from detected landmarks / outer-eye distance.
+        noise: estimated noise of the detected landmarks, px of the source frame.
+        consent: on what basis the person's face may be processed.
+        settings: fingerprint of the preparation's settings and face model.
+        versions: of the tools that made the clip. jpeg_quality: of its crops.
+    """
+
+    id: str
+    speaker: str
+    view: str
+    frames: int
+    valid_frames: int
+    transcript: str
+    sha256: str
+    source_bytes: int
+    residual: float
+    noise: float
+    consent: str
+    settings: str
+    versions: str
+    jpeg_quality: int = JPEG_QUALITY
+
+
+@dataclass(frozen=True)
+class ClipData:
+    """Everything of a clip but its row. Landmarks, boxes and poses in px of the 256-pixel crop.
+
+    Attributes:
+        crops: JPEG files, one a frame. mean_crop: JPEG of the mean of all crops.
+        landmarks: projected from the fit. landmarks_detected: what was seen, NaN where nothing was.
+        valid: frames with a fit of their own; the others are interpolated.
+        crop_transform: similarity, source frame px -> crop px.
+        mfcc: raw, A = 4 T.
+    """
+
+    crops: Sequence[bytes]
+    mean_crop: bytes
+    landmarks: Float[Tensor, "T 68 2"]
+    landmarks_detected: Float[Tensor, "T 68 2"]
+    expression: Float[Tensor, "T E"]
+    pose: Float[Tensor, "T P"]
+    shape: Float[Tensor, "S"]
+    valid: Bool[Tensor, "T"]
+    mfcc: Float[Tensor, "A C"]
+    crop_transform: Float[Tensor, "T 2 3"]
+    mouth_box: Float[Tensor, "4"]
+    mouth_region: Float[Tensor, "4"]
+    words: Sequence[Word] = ()
+
+
+_TENSORS = tuple(field.name for field in fields(ClipData) if field.name not in ("crops", "mean_crop", "words"))
+
+
+class Clip:
+    """A memory-mapped clip; tensors are read when asked for, then kept, and crops are decoded one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = safe_open(path, framework="pt")
+        metadata = self._file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path} is not a prepared clip: prepare the corpus again")
+        self.row = ClipRow(**json.loads(metadata["row"]))
+        self.words = tuple(Word(*word) for word in json.loads(metadata["words"]))
+        self._jpeg = self._file.get_slice("jpeg")
+        self._mean: dict[int, Image] = {}
+
+    @property
+    def id(self) -> str:
+        """Clip id."""
+        return self.row.id
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.row.frames
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        return self._file.get_tensor("offsets").tolist()
+
+    def __getattr__(self, name: str) -> Tensor:
+        # only reached for what is not set yet
+        if name not in _TENSORS:
+            raise AttributeError(name)
+        value = self._file.get_tensor(name)
+        self.__dict__[name] = value
+        return value
+
+    def jpeg(self, frame: int) -> UInt8[np.ndarray, "J"]:
+        """The stored JPEG file of a crop; frame T is the mean crop."""
+        return self._jpeg[self._offsets[frame] : self._offsets[frame + 1]].numpy()
+
+    def crop(self, frame: int, size: int = CROP_UNITS) -> UInt8[np.ndarray, "S S 3"]:
+        """Crop of a frame, RGB, resized to `size` px a side.
+
+        Raises:
+            IndexError: the clip has no such frame.
+        """
+        if not 0 <= frame < self.num_frames:
+            raise IndexError(f"{self.id} has frames 0 to {self.num_frames - 1}, not {frame}")
+        return decode_crop(self.jpeg(frame), size)
+
+    def crops(self, frames: Iterable[int], size: int = CROP_UNITS) -> UInt8[np.ndarray, "N S S 3"]:
+        """Crops of several frames; a frame that is asked for twice is decoded once."""
+        frames = list(frames)
+        decoded = {frame: self.crop(frame, size) for frame in set(frames)}
+        return np.stack([decoded[frame] for frame in frames])
+
+    def mean_crop(self, size: int = CROP_UNITS) -> UInt8[np.ndarray, "S S 3"]:
+        """Mean of all crops of the clip, the trivial predictor `mean-frame`."""
+        if size not in self._mean:
+            self._mean[size] = decode_crop(self.jpeg(self.num_frames), size)
+        return self._mean[size]
+
+
+class ClipStore:
+    """Reader of a prepared corpus.
+
+    Args:
+        root: folder with `manifest.parquet`.
+
+    Raises:
+        ValueError: there is no manifest.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        if not (self.root / MANIFEST).is_file():
+            raise ValueError(f"{self.root} holds no prepared corpus: prepare it first")
+        self.manifest: list[ClipRow] = read_manifest(self.root)
+        self._rows = {row.id: row for row in self.manifest}
+        self._open: OrderedDict[str, Clip] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_open": OrderedDict()}  # memory maps stay with their process
+
+    def row(self, clip_id: str) -> ClipRow:
+        """Manifest row of a clip.
+
+        Raises:
+            ValueError: there is no such clip.
+        """
+        if clip_id not in self._rows:
+            raise ValueError(f"{self.root} holds no clip {clip_id!r}; its {len(self)} clips are listed in {MANIFEST}")
+        return self._rows[clip_id]
+
+    def open(self, clip_id: str) -> Clip:
+        """The clip, memory-mapped; the last few hundred stay open.
+
+        Raises:
+            ValueError: there is no such clip, or its file is missing or damaged.
+        """
+        if clip_id in self._open:
+            self._open.move_to_end(clip_id)
+            return self._open[clip_id]
+        self.row(clip_id)
+        try:
+            clip = Clip(clip_path(self.root, clip_id))
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"clip {clip_id} of {self.root} is missing or damaged: prepare the corpus again"
+            ) from error
+        self._open[clip_id] = clip
+        if len(self._open) > OPEN_CLIPS:
+            self._open.popitem(last=False)
+        return clip
+
+
+def clip_path(root: Path, clip_id: str) -> Path:
+    """File of a clip below the store's root."""
+    return root / f"{clip_id}.safetensors"
+
+
+def write_clip(root: Path, row: ClipRow, data: ClipData) -> Path:
+    """Write a clip so that it is complete or absent.
+
+    Raises:
+        ValueError: the parts do not have the same number of frames.
+    """
+    counts = {name: len(getattr(data, name)) for name in ("crops", "landmarks", "expression", "pose", "valid")}
+    if set(counts.values()) != {row.frames}:
+        raise ValueError(f"{row.id}: expected {row.frames} frames everywhere, got {counts}")
+    jpegs = [*data.crops, data.mean_crop]
+    tensors = {name: getattr(data, name).detach().cpu().contiguous() for name in _TENSORS}
+    tensors["jpeg"] = torch.frombuffer(bytearray(b"".join(jpegs)), dtype=torch.uint8)
+    tensors["offsets"] = torch.from_numpy(np.cumsum([0, *map(len, jpegs)], dtype=np.int64))
+    metadata = {"format": FORMAT, "row": json.dumps(asdict(row)), "words": json.dumps([list(w) for w in data.words])}
+    path = clip_path(root, row.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with AtomicFile(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return path
+
+
+def read_row(root: Path, clip_id: str) -> ClipRow | None:
+    """Row of a clip that is there and whole, else None. Reads the header only."""
+    try:
+        return Clip(clip_path(root, clip_id)).row
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+        return None
+
+
+def write_manifest(root: Path, rows: Iterable[ClipRow]) -> None:
+    """Write the manifest, sorted by id, complete or not at all."""
+    table = rows_to_table(sorted(rows, key=lambda row: row.id), ClipRow)
+    with AtomicFile(root / MANIFEST) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_manifest(root: Path) -> list[ClipRow]:
+    """Rows of the manifest, in order of id."""
+    return [ClipRow(**row) for row in pq.read_table(root / MANIFEST).to_pylist()]
+
+
+def rows_to_table(rows: Sequence[object], kind: type) -> pa.Table:
+    """Flat dataclasses of str, int and float as a table, typed even when there are none."""
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(kind)])
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)  # type: ignore[call-overload]
+
+
+class AtomicFile:
+    """Context that gives a temporary name, and puts the file in place, flushed to the disk, if all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        with open(self.temporary, "rb") as file:
+            os.fsync(file.fileno())
+        self.temporary.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself
+        finally:
+            os.close(folder)
+
+
+def encode_crop(crop: Image, quality: int = JPEG_QUALITY) -> bytes:
+    """JPEG file of an RGB crop without chroma subsampling (4:4:4): lips and skin differ in colour more than in light."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return encoded.tobytes()
+
+
+def decode_crop(jpeg: UInt8[np.ndarray, "J"], size: int = CROP_UNITS) -> Image:
+    """RGB crop of a JPEG file, `size` px a side; halved and quartered sizes are decoded directly."""
+    image = cv2.imdecode(jpeg, _REDUCED.get(size, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.shape[0] != size:
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < CROP_UNITS else cv2.INTER_CUBIC)
+    return image

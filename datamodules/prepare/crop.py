@@ -1,0 +1,132 @@
+"""The crop that follows the head and cannot follow the mouth (DESIGN §2).
+
+Centre, scale and roll come from the rigid part of the fit alone, smoothed so slowly that nothing at the rate of speech
+is left in them. The crop is a similarity per frame, stored exactly, so an edited crop can be put back.
+
+Shape legend: T frames, E expression, P pose.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from model_zoo.face.morphable import MorphableFace
+from model_zoo.functional.camera import project, rotation_matrix, transform_pose
+
+CROP_SIZE = 256  # px, the side of every stored crop
+EYE_DISTANCE = 0.30  # of the side: outer-eye distance of the neutral head seen from the front
+EYE_CENTRE = (0.50, 0.38)  # of the side: where the midpoint of the outer eye corners goes
+OUTER_EYES = (36, 45)
+
+# Frames. Syllables come at 3 to 6 Hz; a Gaussian this wide passes 4% of 1 Hz and nothing above.
+SMOOTHING = 10.0
+
+Frame = UInt8[np.ndarray, "H W 3"]
+
+
+class Crop(NamedTuple):
+    """Crop of a clip.
+
+    Attributes:
+        transform: frame px -> crop px, a similarity per frame.
+        pose: the pose of the fit, in crop px.
+    """
+
+    transform: Float[Tensor, "T 2 3"]
+    pose: Float[Tensor, "T 6"]
+
+
+def crop_from_fit(
+    face: MorphableFace,
+    shape: Float[Tensor, "199"],
+    pose: Float[Tensor, "T 6"],
+    valid: Bool[Tensor, "T"],
+    smoothing: float = SMOOTHING,
+) -> Crop:
+    """Crop transforms from the rigid fit.
+
+    Args:
+        face: the model that was fitted.
+        shape: identity of the clip.
+        pose: in frame px.
+        valid: frames with a fit; the others are interpolated.
+        smoothing: standard deviation of the Gaussian over time, frames.
+
+    Raises:
+        ValueError: no frame is valid.
+    """
+    if not valid.any():
+        raise ValueError("no frame of the clip was fitted: nothing to crop")
+    pose = fill_gaps(pose.double(), valid)
+    neutral = face.landmarks(shape, torch.zeros(29))[list(OUTER_EYES)]
+    eye_distance = (neutral[1] - neutral[0])[:2].norm()
+    midpoint = neutral.double().mean(dim=0, keepdim=True)
+
+    centre = project(midpoint, pose)[:, 0]
+    rotation = rotation_matrix(pose[:, :3])
+    roll = torch.atan2(rotation[:, 1, 0], rotation[:, 0, 0])  # of the ear-to-ear axis in the image
+    rigid = torch.cat([centre, pose[:, 5:], roll.sin()[:, None], roll.cos()[:, None]], dim=1)
+    rigid = smooth_over_time(rigid, smoothing)
+
+    factor = EYE_DISTANCE * CROP_SIZE / (eye_distance.double() * rigid[:, 2].exp())
+    roll = torch.atan2(rigid[:, 3], rigid[:, 4])
+    cosine, sine = factor * roll.cos(), factor * roll.sin()
+    linear = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], dim=1)  # turns by -roll
+    target = torch.tensor(EYE_CENTRE, dtype=torch.float64) * CROP_SIZE - 0.5  # pixel centres at integers
+    offset = target - (linear @ rigid[:, :2, None])[..., 0]
+    transform = torch.cat([linear, offset[..., None]], dim=-1)
+    return Crop(transform.float(), transform_pose(transform, pose).float())
+
+
+def fill_gaps(values: Float[Tensor, "T D"], valid: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:
+    """Rows that are not valid, interpolated from those that are; held constant at the ends."""
+    time = np.arange(len(values))
+    used = valid.numpy()
+    columns = [np.interp(time, time[used], column) for column in values.numpy()[used].T]
+    return torch.from_numpy(np.stack(columns, axis=1)).to(values.dtype)
+
+
+def smooth_over_time(values: Float[Tensor, "T D"], sigma: float = SMOOTHING) -> Float[Tensor, "T D"]:
+    """Gaussian-weighted fit of a line around every frame: a Gaussian filter that does not lag at the ends of a clip."""
+    radius = int(4 * sigma)
+    offset = torch.arange(-radius, radius + 1, dtype=values.dtype)
+    weight = torch.exp(-0.5 * (offset / sigma) ** 2)
+    kernels = torch.stack([weight, weight * offset, weight * offset**2])[:, None]  # (3, 1, 2 radius + 1)
+    ones = torch.ones(1, 1, len(values), dtype=values.dtype)
+    s0, s1, s2 = F.conv1d(ones, kernels, padding=radius)[0]
+    y0, y1, _ = F.conv1d(values.T[:, None], kernels, padding=radius).unbind(1)  # each (D, T)
+    determinant = s2 * s0 - s1**2
+    if len(values) < 2:
+        return values.clone()
+    return ((s2 * y0 - s1 * y1) / determinant).T
+
+
+def warp_crop(frame: Frame, transform: Float[np.ndarray, "2 3"], size: int = CROP_SIZE) -> UInt8[np.ndarray, "S S 3"]:
+    """The crop of a frame; the border is replicated beyond its edge.
+
+    Args:
+        frame: RGB.
+        transform: frame px -> px of the 256-pixel crop.
+        size: side of the result, px.
+    """
+    matrix = np.asarray(transform, np.float64).copy()
+    matrix[:, 2] = (matrix[:, 2] + 0.5) * size / CROP_SIZE - 0.5
+    matrix[:, :2] *= size / CROP_SIZE
+    factor = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    halvings = max(0, int(np.floor(np.log2(1 / factor)))) if factor < 1 else 0
+    if halvings:
+        # shrink by averaging first: interpolation alone would skip pixels and alias
+        step = 2**halvings
+        rows, columns = frame.shape[0] // step, frame.shape[1] // step
+        frame = cv2.resize(frame[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA)
+        matrix[:, 2] = matrix[:, 2] + matrix[:, :2] @ np.full(2, (step - 1) / 2)
+        matrix[:, :2] *= step
+    interpolation = cv2.INTER_CUBIC if factor >= 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(frame, matrix, (size, size), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)

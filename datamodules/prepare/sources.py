@@ -1,0 +1,138 @@
+"""Find the clips of a corpus: which video, which sound, which words belong together.
+
+GRID comes in two layouts, both read here:
+    s1/bbaf2n.mpg                      sound inside; words in s1/align/, alignments/s1/, align/s1/ or beside it
+    s1/bbaf2n/000.jpg ...              frames as images; sound in a .wav of the same name, anywhere below the root
+and other packings with the same names at other depths (s1/video/mpg_6000/bbaf2n.mpg).
+The collected corpus is <root>/<speaker>/<view>/<take>.mp4.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.prepare.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+FRONT_VIEW = "front"  # GRID has one view, from the front
+VIEWS = ("front", "up-30", "down-30", "left-30", "left-60", "right-30", "right-60")  # of the collected corpus, §4
+
+
+@dataclass(frozen=True)
+class SourceClip:
+    """A raw clip.
+
+    Attributes:
+        id: "<speaker>/<name>" for GRID, "<speaker>/<view>/<take>" for the collected corpus.
+        speaker: name of the speaker's folder.
+        view: camera position.
+        video: file, or folder of images.
+        audio: file with the sound; None if it is in the video file.
+        alignment: .align file, or None.
+    """
+
+    id: str
+    speaker: str
+    view: str
+    video: Path
+    audio: Path | None = None
+    alignment: Path | None = None
+
+
+def scan_grid(root: Path) -> list[SourceClip]:
+    """Clips of a GRID folder, sorted by id.
+
+    Raises:
+        ValueError: the folder is missing or holds no clip.
+    """
+    root = _existing(root)
+    videos: dict[str, Path] = {}
+    sidecars: dict[str, dict[tuple[str, str], Path]] = {".align": {}, ".wav": {}}
+    for folder, names in _walk(root):
+        parts = folder.relative_to(root).parts
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names) and parts:
+            speaker = _speaker(root, parts[:-1])
+            videos.setdefault(f"{speaker}/{parts[-1]}", folder)
+        for name in names:
+            path = folder / name
+            if path.suffix.lower() == ".mpg":
+                videos.setdefault(f"{_speaker(root, parts)}/{path.stem}", path)
+            elif path.suffix.lower() in sidecars:
+                for part in (*parts, ""):  # "" for a folder that is not sorted by speaker
+                    sidecars[path.suffix.lower()].setdefault((part, path.stem), path)
+    if not videos:
+        raise ValueError(
+            f"{root} holds no GRID clip: expected <speaker>/<clip>.mpg, or <speaker>/<clip>/ with the frames as images"
+        )
+    single = len({identity.split("/")[0] for identity in videos}) == 1
+
+    def sidecar(suffix: str, speaker: str, stem: str) -> Path | None:
+        found = sidecars[suffix].get((speaker, stem))
+        # every speaker says sentences with the same names, so a file without a speaker belongs to the only one
+        return found or (sidecars[suffix].get(("", stem)) if single else None)
+
+    clips = []
+    for identity in sorted(videos):
+        speaker, stem = identity.split("/")
+        video = videos[identity]
+        audio = sidecar(".wav", speaker, stem) if video.is_dir() else None
+        clips.append(SourceClip(identity, speaker, FRONT_VIEW, video, audio, sidecar(".align", speaker, stem)))
+    return clips
+
+
+def scan_collected(root: Path) -> list[SourceClip]:
+    """Takes of a collected corpus, <root>/<speaker>/<view>/<take>.mp4, sorted by id.
+
+    Raises:
+        ValueError: the folder is missing or holds no take.
+    """
+    root = _existing(root)
+    clips = []
+    for folder, names in _walk(root):
+        parts = folder.relative_to(root).parts
+        if len(parts) != 2:
+            continue
+        for path in sorted(folder / name for name in names):
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                audio = path.with_suffix(".wav")
+                speaker, view = parts
+                clips.append(
+                    SourceClip(f"{speaker}/{view}/{path.stem}", speaker, view, path, audio if audio.exists() else None)
+                )
+    if not clips:
+        raise ValueError(f"{root} holds no take: expected <speaker>/<view>/<take>.mp4")
+    return sorted(clips, key=lambda clip: clip.id)
+
+
+Scan = Callable[[Path], list[SourceClip]]
+
+
+def by_speaker(clips: list[SourceClip]) -> dict[str, list[SourceClip]]:
+    """The clips of each speaker, in order."""
+    grouped: dict[str, list[SourceClip]] = defaultdict(list)
+    for clip in clips:
+        grouped[clip.speaker].append(clip)
+    return dict(grouped)
+
+
+def _existing(root: Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"data root {root} does not exist: give the folder that holds the speakers' folders")
+    return root.resolve()
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below the root, the root included, in sorted order, hidden ones left out."""
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _speaker(root: Path, parts: tuple[str, ...]) -> str:
+    """First folder below the root that is not a mere container; the root's own name if the clips lie in it."""
+    named = [part for part in parts if part.lower() not in ("video", "videos", "frames", "mpg", "images")]
+    return named[0] if named else root.name

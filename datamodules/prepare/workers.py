@@ -1,0 +1,103 @@
+"""Run a function over many items in processes of their own.
+
+Unlike a pool of the standard library this one survives a worker that is killed (a decoder that crashes on a broken
+file), knows which item it had in hand, and leaves no process behind however it ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerDied(RuntimeError):
+    """The process that worked on an item ended without an answer."""
+
+
+class _Worker(NamedTuple):
+    process: Any  # multiprocessing.Process of the spawn context
+    connection: Connection
+
+
+def map_in_processes(
+    start: Callable[..., Callable[[Item], Result]], arguments: tuple, items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Results in the order in which they are ready.
+
+    Args:
+        start: called once in every worker with `arguments`; returns the function that is applied to the items.
+        arguments: picklable.
+        items: picklable.
+        workers: number of processes; 0 works in this one.
+
+    Yields:
+        (item, result), where a result may be the exception that was raised, or `WorkerDied`.
+    """
+    pending = deque(items)
+    if workers == 0:
+        function = start(*arguments)
+        for item in pending:
+            yield item, _attempt(function, item)
+        return
+
+    context = multiprocessing.get_context("spawn")  # forking a process that runs threads may deadlock
+    in_hand: dict[Connection, tuple[_Worker, Item]] = {}
+    idle: list[_Worker] = []
+    everyone: list[_Worker] = []
+    try:
+        while pending or in_hand:
+            while pending and len(in_hand) < workers:
+                if not idle:
+                    idle.append(_hire(context, start, arguments))
+                    everyone.append(idle[-1])
+                worker, item = idle.pop(), pending.popleft()
+                in_hand[worker.connection] = (worker, item)
+                worker.connection.send(item)
+            for connection in wait(list(in_hand)):
+                worker, item = in_hand.pop(connection)  # type: ignore[index]
+                try:
+                    result = worker.connection.recv()
+                    idle.append(worker)
+                except (EOFError, OSError):
+                    worker.process.join()
+                    everyone.remove(worker)
+                    result = WorkerDied(f"the worker process ended with code {worker.process.exitcode}")
+                yield item, result
+    finally:
+        for worker in everyone:
+            worker.connection.close()
+            worker.process.terminate()
+        for worker in everyone:
+            worker.process.join()
+
+
+def _hire(context: Any, start: Callable, arguments: tuple) -> _Worker:
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, start, arguments), daemon=True)
+    process.start()
+    there.close()  # so that the end of either process closes the pipe
+    return _Worker(process, here)
+
+
+def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    function = start(*arguments)
+    try:
+        while True:
+            connection.send(_attempt(function, connection.recv()))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is gone
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+    try:
+        return function(item)
+    except Exception as error:
+        return error

@@ -1,0 +1,139 @@
+"""Face boxes and the 68 iBUG landmarks of a single frame.
+
+The weights come with the `face_recognition_models` package, so nothing is downloaded. Other detectors may be passed
+wherever the `FaceDetector` protocol is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+NUM_LANDMARKS = 68
+
+# dlib's detector sees faces of 80 px and more, and with its pyramid down to about 55 px at the cost of some confidence;
+# a frame whose short side is halved to 144 px therefore still works for faces that fill a quarter of the frame.
+DETECTION_SHORT_SIDE = 144
+# dlib returns whole pixels. Enlarging the face before the predictor makes them thirds of a pixel: rounding is nearly
+# all of the jitter of its landmarks. Faces larger than this many pixels gain nothing more and are shrunk to it.
+PREDICTOR_ENLARGEMENT = 3.0
+PREDICTOR_FACE_SIDE = 360.0
+PREDICTOR_MARGIN = 0.35  # of the box side, on each side: what the predictor looks at beyond the box
+
+# Box of the next frame from the 68 points of this one: centroid + (rms distance from it) x these (left, top, right,
+# bottom), a least-squares fit to dlib's own boxes.
+BOX_FROM_LANDMARKS = np.array([-1.458, -1.488, 1.405, 1.366], dtype=np.float32)
+
+Box = np.ndarray  # (4,) float32: left, top, right, bottom in px
+Frame = UInt8[np.ndarray, "H W 3"]
+Landmarks = Float32[np.ndarray, "68 2"]
+
+
+class FaceDetector(Protocol):
+    """What preparation needs to know about a detector."""
+
+    name: str
+
+    def detect(self, frame: Frame, scale: float | None = None) -> list[Box]: ...
+
+    def landmarks(self, frame: Frame, box: Box) -> Landmarks: ...
+
+
+def box_from_landmarks(landmarks: Landmarks) -> Box:
+    """Box that dlib's detector would have put around these landmarks, px.
+
+    Detector boxes jump by several px between frames and image scales and move the landmarks with them; a box that
+    follows the landmarks does not.
+    """
+    centre = landmarks.mean(axis=0)
+    radius = np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())
+    return np.concatenate([centre, centre]).astype(np.float32) + radius * BOX_FROM_LANDMARKS
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    intersection = float(np.prod(np.clip(high - low, 0, None)))
+    union = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+class DlibDetector:
+    """dlib's HOG face detector and its 68-landmark regression trees.
+
+    Holds no state between frames; the models load on first use, so an instance is cheap to send to a worker process.
+    """
+
+    name = "dlib"
+
+    @cached_property
+    def _models(self) -> tuple:
+        import dlib
+
+        # Found without importing the package: its __init__ needs pkg_resources, which setuptools 81 removed.
+        # https://github.com/ageitgey/face_recognition_models/issues/23
+        spec = find_spec("face_recognition_models")
+        if spec is None or spec.origin is None:
+            raise ValueError("the dlib weights are missing: pip install face_recognition_models")
+        weights = Path(spec.origin).parent / "models" / "shape_predictor_68_face_landmarks.dat"
+        return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(weights)), dlib.rectangle
+
+    def __getstate__(self) -> dict:
+        return {}  # the models are not picklable and load again where they are needed
+
+    def detect(self, frame: Frame, scale: float | None = None) -> list[Box]:
+        """Boxes of all faces, largest first.
+
+        Args:
+            frame: RGB.
+            scale: the frame is resized by this before detection. Default: the short side becomes 144 px or stays
+                within half and whole size, doubling up to the whole frame until a face is found.
+        """
+        smallest = min(frame.shape[:2])
+        scales = [scale] if scale else _detection_scales(smallest)
+        detector = self._models[0]
+        for factor in scales:
+            gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+            if factor != 1:
+                gray = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            # contiguous, or dlib misses at random: it ignores the row stride
+            found = detector(np.ascontiguousarray(gray), 0)
+            boxes = [np.array([r.left(), r.top(), r.right(), r.bottom()], np.float32) / factor for r in found]
+            if boxes:
+                return sorted(boxes, key=lambda box: -float(np.prod(box[2:] - box[:2])))
+        return []
+
+    def landmarks(self, frame: Frame, box: Box) -> Landmarks:
+        """The 68 landmarks of the face in `box`, px of `frame`, pixel centres at integers.
+
+        Args:
+            frame: RGB.
+            box: (left, top, right, bottom), px; may reach over the edge of the frame.
+        """
+        _, predictor, rectangle = self._models
+        side = float(max(box[2] - box[0], box[3] - box[1], 1.0))
+        factor = min(PREDICTOR_ENLARGEMENT, PREDICTOR_FACE_SIDE / side)
+        origin = np.asarray(box[:2], np.float64) - PREDICTOR_MARGIN * side
+        size = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side * factor))
+        to_patch = np.array([[factor, 0, -factor * origin[0]], [0, factor, -factor * origin[1]]])
+        patch = cv2.warpAffine(frame, to_patch, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        corners = np.round((np.asarray(box, np.float64).reshape(2, 2) - origin) * factor).astype(int)
+        shape = predictor(patch, rectangle(*corners.ravel().tolist()))
+        points = np.array([(part.x, part.y) for part in shape.parts()], np.float64)
+        return (points / factor + origin).astype(np.float32)
+
+
+def _detection_scales(short_side: int) -> list[float]:
+    """From the smallest scale worth trying up to the whole frame."""
+    scale = min(1.0, DETECTION_SHORT_SIDE / short_side)
+    scales = []
+    while scale < 1.0:
+        scales.append(scale)
+        scale *= 2
+    return [*scales, 1.0]
