@@ -1,0 +1,233 @@
+"""Fit of the parametric face to the landmarks of a clip, §3.1 of Song et al. 2020.
+
+The paper asks for "a non-linear optimization problem, constrained by the statistical linear 3D face model". Here a
+whole clip is fitted at once, one shape, an expression and a pose a frame:
+
+    Σ_t Σ_i ρ(|l_ti - project(X_i(s, e_t), p_t)|² / σ²) + Σ_t (|e_t|² + |s|²) + Σ_t |x_{t+1} - x_t|² / step²
+
+- ρ is the Student-t loss, so that an outlying landmark loses its weight (iteratively reweighted least squares).
+- σ is estimated along with the rest, from the residuals and the number of unknowns that the landmarks decide (the
+  evidence approximation of MacKay 1992). So the coefficients are as large as the landmarks warrant: noise-free
+  landmarks are met exactly, noisy ones are denoised, and no ridge has to be chosen.
+- The shape's prior counts once a frame: a detector errs the same way in all frames of a clip, so T frames are not T
+  witnesses of the shape. Counted once a clip, real clips drive shapes to five standard deviations.
+- Changes from frame to frame are held back lightly.
+
+Shape legend: T frames, L landmarks (68).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from model_zoo.face.clip_solver import (
+    ClipPrior,
+    ClipState,
+    LandmarkModel,
+    initial_pose,
+    normal_equations,
+    predict,
+    solve_arrow,
+    unexplained,
+)
+from model_zoo.face.morphable import NUM_EXPRESSION, NUM_LANDMARKS, NUM_SHAPE, MorphableFace
+from model_zoo.functional.camera import POSE_DIM, rotation_matrix, rotation_vector
+
+OUTER_EYES = (36, 45)  # iBUG outer eye corners; their distance normalises errors (NME)
+
+_EXPRESSION_STEP = 1.0  # standard deviation of a change between frames, in those of the model: light
+_POSE_STEP = 0.1  # the same in rad, eye distances, log scale
+_FREEDOM = 6.0  # degrees of freedom of the Student-t noise
+_GAUSSIAN_FACTOR = 0.887  # scale of that distribution when fitted to Gaussian noise of deviation 1, in two dimensions
+_MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
+_MIN_LANDMARKS = 20  # fewer do not make a frame
+_MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
+_MAX_NME = 0.15  # landmarks worse than that show something else than a face
+_MAX_SHAPE_FRAMES = 256  # evenly spaced; the shape gains nothing from more
+_CHUNK = 2048  # frames solved at once when the shape is known
+_CHUNK_MARGIN = 16  # frames by which chunks overlap, for smoothness across their ends
+_MAX_STEPS = 30
+_TOLERANCE = 0.02  # stop when landmarks move by less than this part of the noise (RMS)
+
+
+@dataclass(frozen=True)
+class FaceFit:
+    """A face model fitted to a clip.
+
+    Attributes:
+        shape: coefficients of the clip.
+        expression: coefficients of every frame.
+        pose: rotation vector (rad), translation (px), log scale of every frame.
+        residual: NME of every frame: mean distance between given and projected landmarks over the distance of the
+            given outer eye corners (over the fitted scale where a corner is missing); 0 where not valid.
+        valid: False where landmarks were missing or showed no face. Expression and pose are interpolated there.
+        noise: estimated standard deviation of a landmark coordinate, px.
+    """
+
+    shape: Float[Tensor, "199"]
+    expression: Float[Tensor, "T 29"]
+    pose: Float[Tensor, "T 6"]
+    residual: Float[Tensor, "T"]
+    valid: Bool[Tensor, "T"]
+    noise: float
+
+
+def fit_clip(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> FaceFit:
+    """Fit a face to the landmarks of a clip; runs in float64 on the device of `landmarks`.
+
+    Args:
+        face: the parametric face.
+        landmarks: detected landmarks, px of the frame. A landmark that is not finite is missing.
+
+    Returns:
+        The fit, finite everywhere.
+
+    Raises:
+        ValueError: `landmarks` has another shape, or no frame shows a face.
+    """
+    if landmarks.ndim != 3 or landmarks.shape[1:] != (NUM_LANDMARKS, 2):
+        raise ValueError(f"landmarks must be (T, {NUM_LANDMARKS}, 2), got {tuple(landmarks.shape)}")
+    model = LandmarkModel.of(face, torch.float64, landmarks.device)
+    present = landmarks.isfinite().all(-1)
+    points = landmarks.double().where(present[..., None], 0).mT  # (T, 2, L)
+    valid = _shows_something(points, present)
+    while valid.any():
+        frames = valid.nonzero()[:, 0]
+        state, noise = _fit_frames(model, points[frames], present[frames], frames)
+        residual = _nme(model, state, points[frames], present[frames])
+        is_face = residual <= _MAX_NME
+        if is_face.all():
+            return _assemble(face, state, residual, noise, valid)
+        valid[frames[~is_face]] = False
+    raise ValueError(
+        f"no face in {len(landmarks)} frames: their landmarks are missing, collapsed or far from any face; "
+        "check the video and the detector"
+    )
+
+
+def _shows_something(points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"]) -> Bool[Tensor, "T"]:
+    """Frames with enough landmarks that have not collapsed."""
+    count = present.sum(1).clamp(min=1)[:, None, None]
+    away = (points - points.sum(2, keepdim=True) / count) * present[:, None]
+    spread = (away.square().sum((1, 2)) / count[:, 0, 0]).sqrt()
+    return (present.sum(1) >= _MIN_LANDMARKS) & (spread >= _MIN_SPREAD)
+
+
+def _fit_frames(
+    model: LandmarkModel, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"], frames: Int[Tensor, "T"]
+) -> tuple[ClipState, Tensor]:
+    """State (px) and noise (px) of frames that all show a face; `frames` are their numbers in the clip."""
+    rotation, translation, log_scale = initial_pose(model.mean, points, present.double())
+    unit, origin = log_scale.median().exp(), translation.mean(0)
+    points = (points - origin[:, None]) / unit
+    num_frames, num_expression = len(points), len(model.expression)
+    state = ClipState(
+        points.new_zeros(len(model.shape)),
+        points.new_zeros(num_frames, num_expression),
+        rotation,
+        (translation - origin) / unit,
+        log_scale - unit.log(),
+    )
+    chosen = torch.linspace(0, num_frames - 1, min(num_frames, _MAX_SHAPE_FRAMES), device=points.device).round().long()
+    fitted, noise = _minimise(model, state.frames(chosen), points[chosen], present[chosen], frames[chosen])
+    if len(chosen) < num_frames:
+        given_shape = model.with_shape(fitted.shape)
+        pieces = []
+        for start in range(0, num_frames, _CHUNK):
+            wide = slice(max(start - _CHUNK_MARGIN, 0), start + _CHUNK + _CHUNK_MARGIN)
+            piece = state.frames(wide)._replace(shape=points.new_zeros(0))
+            piece, _ = _minimise(given_shape, piece, points[wide], present[wide], frames[wide], noise)
+            pieces.append(piece.frames(slice(start - wide.start, start - wide.start + _CHUNK)))
+        joined = (torch.cat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True))
+        fitted = ClipState(fitted.shape, *joined)
+    in_pixels = fitted._replace(translation=fitted.translation * unit + origin, log_scale=fitted.log_scale + unit.log())
+    return in_pixels, noise * unit
+
+
+def _minimise(
+    model: LandmarkModel,
+    state: ClipState,
+    points: Float[Tensor, "T 2 L"],
+    present: Bool[Tensor, "T L"],
+    frames: Int[Tensor, "T"],
+    noise: Tensor | None = None,
+) -> tuple[ClipState, Tensor]:
+    """Gauss-Newton with reweighting; estimates the scale of the noise unless it is given. Lengths in eye distances."""
+    num_frames, num_expression = state.expression.shape
+    step = points.new_tensor([_EXPRESSION_STEP] * num_expression + [_POSE_STEP] * POSE_DIM)
+    change = 1 / (step.square() * frames.diff()[:, None])  # a random walk: variance grows with the gap
+    prior = ClipPrior(shape=float(num_frames), expression=1.0, change=change)
+    num_unknowns = num_frames * step.numel() + len(state.shape)
+    num_residuals = 2 * present.sum()
+
+    def squared_distance(predicted: Tensor) -> Tensor:
+        return (points - predicted).square().sum(1) * present
+
+    _, predicted = predict(model, state)
+    distance = squared_distance(predicted)
+    variance = noise.square() if noise is not None else distance.sum() / num_residuals
+    for _ in range(_MAX_STEPS):
+        weights = present / variance * _reweight(distance / variance)
+        solution = solve_arrow(normal_equations(model, state, points, weights, prior))
+        state = state.advance(solution.frame_step, solution.shape_step)
+        before, (_, predicted) = predicted, predict(model, state)
+        distance = squared_distance(predicted)
+        if noise is None:
+            num_decided = num_unknowns - unexplained(solution, prior, num_expression)
+            explained = (_reweight(distance / variance) * distance).sum()
+            variance = (explained / (num_residuals - num_decided)).clamp(min=_MIN_NOISE**2)
+        if (predicted - before).square().mean() < _TOLERANCE**2 * variance:
+            break
+    return state, variance.sqrt()
+
+
+def _reweight(squares: Tensor) -> Tensor:
+    """Student-t weights of landmarks (2-D) at these squared distances, in units of the noise."""
+    return (_FREEDOM + 2) / (_FREEDOM + squares)
+
+
+def _nme(
+    model: LandmarkModel, state: ClipState, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"]
+) -> Float[Tensor, "T"]:
+    """Mean distance of the landmarks present over the distance of the outer eye corners."""
+    _, predicted = predict(model, state)
+    right, left = OUTER_EYES
+    eyes = (points[..., left] - points[..., right]).norm(dim=1)
+    eyes = torch.where(present[:, right] & present[:, left] & (eyes > 0), eyes, state.log_scale.exp())
+    return ((points - predicted).norm(dim=1) * present).sum(1) / present.sum(1) / eyes
+
+
+def _assemble(
+    face: MorphableFace, state: ClipState, residual: Float[Tensor, "N"], noise: Tensor, valid: Bool[Tensor, "T"]
+) -> FaceFit:
+    """Coefficients among the model's inactive ones, and the frames that are not valid filled from their neighbours."""
+    shape = state.shape.new_zeros(NUM_SHAPE)
+    shape[(face.shape_std > 0).to(shape.device)] = state.shape
+    expression = state.shape.new_zeros(len(residual), NUM_EXPRESSION)
+    expression[:, (face.expression_std > 0).to(shape.device)] = state.expression
+    linear = torch.cat((expression, state.translation, state.log_scale[:, None]), 1)
+
+    frames = valid.nonzero()[:, 0]
+    time = torch.arange(len(valid), device=valid.device)
+    after = torch.searchsorted(frames, time).clamp(max=len(frames) - 1)
+    before = (torch.searchsorted(frames, time, right=True) - 1).clamp(min=0)
+    share = ((time - frames[before]) / (frames[after] - frames[before]).clamp(min=1))[:, None].double()
+    share = share.clamp(0, 1)
+    linear = torch.lerp(linear[before], linear[after], share)
+    turn = rotation_vector(state.rotation[after] @ state.rotation[before].mT)
+    rotation = rotation_matrix(share * turn) @ state.rotation[before]
+    pose = torch.cat((rotation_vector(rotation), linear[:, NUM_EXPRESSION:]), 1)
+    everywhere = residual.new_zeros(len(valid))
+    everywhere[frames] = residual
+    return FaceFit(
+        shape=shape.float(),
+        expression=linear[:, :NUM_EXPRESSION].float(),
+        pose=pose.float(),
+        residual=everywhere.float(),
+        valid=valid,
+        noise=float(noise) / _GAUSSIAN_FACTOR,
+    )
