@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -91,6 +91,7 @@ class ClipData:
         valid: frames with a fit of their own; the others are interpolated.
         crop_transform: similarity, source frame px -> crop px.
         mfcc: raw, A = 4 T.
+        sound: 16-bit samples at 16 kHz, from the first frame to the end of the last, N = 640 T.
     """
 
     crops: Sequence[bytes]
@@ -102,6 +103,7 @@ class ClipData:
     shape: Float[Tensor, "S"]
     valid: Bool[Tensor, "T"]
     mfcc: Float[Tensor, "A C"]
+    sound: Int16[Tensor, "N"]
     crop_transform: Float[Tensor, "T 2 3"]
     mouth_box: Float[Tensor, "4"]
     mouth_region: Float[Tensor, "4"]

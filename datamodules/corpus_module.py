@@ -6,19 +6,20 @@ The corpora themselves (`grid`, `collected`) say how their clips are found and h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import cv2
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batch import collate
+from datamodules.batch import JointBatch, SpeechBatch, VideoBatch, collate
 from datamodules.clip_store import ClipStore
 from datamodules.prepare.pipeline import PrepareSettings, is_prepared, prepare_corpus
 from datamodules.prepare.sources import Scan
@@ -142,10 +143,12 @@ class CorpusDataModule(pl.LightningDataModule):
             self._sampler.set_progress(epoch, batches_done)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled samples of the training clips."""
+        """Shuffled samples of the training clips; a resumed run goes on where it stopped."""
         data = self._windows(self.train_clips, training=True)
         rank, world_size = self._rank()
         self._sampler = EpochSampler(len(data), self.batch_size, self.seed, rank, world_size, self.samples_per_epoch)
+        if self.trainer is not None and self.trainer.lightning_module is not None:
+            self._progress = divmod(self.trainer.lightning_module.batches_done, self._sampler.num_batches)
         self._sampler.set_progress(*self._progress)
         return self._loader(data, sampler=self._sampler, batch_size=self.batch_size, drop_last=True)
 
@@ -163,6 +166,43 @@ class CorpusDataModule(pl.LightningDataModule):
     def evaluation_loader(self, clip_ids: Sequence[str], every: int = 1) -> DataLoader:
         """Every n-th frame of any clips, in order, as `test_dataloader` gives them."""
         return self._evaluation_loader(clip_ids, every)
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Training batches of every rank in one pass over the training frames."""
+        data = self._windows(self.train_clips, training=True)
+        return EpochSampler(len(data), self.batch_size, self.seed, 0, world_size, self.samples_per_epoch).num_batches
+
+    @property
+    def num_test_frames(self) -> int:
+        """Frames that `test_dataloader` gives over all ranks."""
+        return len(self._windows(self.test_clips, training=False))
+
+    @property
+    def speaker_shares(self) -> dict[str, float]:
+        """Share of the training frames that each training speaker has."""
+        frames: dict[str, int] = {}
+        for clip in self.train_clips:
+            row = self.store.row(clip)
+            frames[row.speaker] = frames.get(row.speaker, 0) + row.frames
+        return {speaker: count / sum(frames.values()) for speaker, count in frames.items()}
+
+    def clip_batches(self, clip_id: str) -> Iterator[SpeechBatch | VideoBatch | JointBatch]:
+        """Every frame of one clip in order, loaded in this process."""
+        data = self._windows([clip_id], training=False)
+        for keys in ClipChunks(data.clip_samples(), self.batch_size):
+            yield collate(data.__getitems__(keys))
+
+    def clip_sound(self, clip_id: str) -> Float32[np.ndarray, "N"]:
+        """Waveform of a clip at 16 kHz, in [-1, 1]."""
+        return self.store.open(clip_id).sound.numpy().astype(np.float32) / 32768
+
+    def describe(self) -> str:
+        """One line for people: how much there is, of whom, and what is held out."""
+        return (
+            f"{len(self.train_clips)} training clips ({len(self._windows(self.train_clips, True))} frames), "
+            f"{len(self.test_clips)} held-out clips ({self.num_test_frames} frames), "
+            f"{len(self.speakers)} speakers, from {self.root}"
+        )
 
     def _evaluation_loader(self, clip_ids: Sequence[str], every: int) -> DataLoader:
         data = self._windows(clip_ids, training=False)

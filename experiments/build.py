@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,19 +82,18 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModul
     module = GridDataModule if data.corpus is Corpus.grid else CollectedDataModule
     return module(
         root=root,
-        cache_root=data.cache,
+        cache_root=cache_folder(config) / "stores",
         face=face,
         kind=kind,
         crop_size=config.scale.crop,
         batch_size=config.scale.speech_batch if kind == "speech" else config.scale.video_batch,
         num_workers=data.batch_workers,
-        prepare_workers=data.prepare_workers,
         split=data.split.value,
-        test_fraction=data.test_fraction,
-        max_test_clips=data.max_test_clips,
-        val_clips=data.val_clips,
-        val_stride=data.val_stride,
         seed=config.seed,
+        val_clips=data.val_clips,
+        val_every=data.val_stride,
+        prepare_workers=data.prepare_workers or os.cpu_count() or 1,
+        progress=config.trainer.progress,
     )
 
 
@@ -141,7 +141,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
 
 def _standardise(config: Config, data) -> MfccStandardise:
     standardise = MfccStandardise(config.audio.num_cepstra)
-    standardise.set_statistics(data.mfcc_mean, data.mfcc_std)
+    standardise.set_statistics(*data.mfcc_statistics)
     return standardise
 
 
@@ -152,7 +152,7 @@ def build_speech(config: Config, data) -> SpeechToExpression:
     if audio.id_removal:
         id_removal = AudioIdRemoval(audio.num_cepstra, audio.num_components, audio.id_hidden, audio.id_scope)
     translation = AudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
-    translation.set_statistics(data.expression_mean, data.expression_std)
+    translation.set_statistics(*data.expression_statistics)
     return SpeechToExpression(_standardise(config, data), id_removal, translation)
 
 
@@ -215,7 +215,7 @@ def build_trainer(
         UserError: more devices are asked for than there are.
     """
     check_devices(config)
-    batches = num_batches(config, task, data.batches_per_epoch)
+    batches = num_batches(config, task, data.batches_per_epoch(config.trainer.devices))
     optimizers = 2 if getattr(getattr(module, "render", None), "is_adversarial", False) else 1
     val_every = config.trainer.val_every or max(1, batches // 4)
     callbacks: list[pl.Callback] = [

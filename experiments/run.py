@@ -45,7 +45,7 @@ def run(config: Config) -> Path:
     data.prepare_data()
     data.setup("fit")
     trained = build.Trained()
-    for task in stages(config, data.speaker_shares):
+    for task in stages(config, list(data.speaker_shares.values())):
         _train(config, task, face, trained, folder)
     if is_first_process():
         console.print(f"run folder: {folder}  ({(time.monotonic() - started) / 60:.1f} minutes)", highlight=False)
@@ -118,7 +118,7 @@ def _report(config: Config, module: TalkinModule, data, folder: Path, trainer: p
         "task": config.task.value,
         "corpus": config.data.corpus.value,
         "synthetic": config.data.root is None,
-        "clips": len(data.clip_ids),
+        "clips": len(data.test_clips),
         "frames": data.num_test_frames,
         "crop": config.scale.crop,
         "seed": config.seed,
@@ -146,7 +146,7 @@ def _summarise(config: Config, task: Task, module: TalkinModule, data, folder: P
         if parameters:
             table.add_row(name, f"{parameters:,} parameters")
     table.add_row("losses", ", ".join(module.active_losses()))
-    batches = build.num_batches(config, task, data.batches_per_epoch)
+    batches = build.num_batches(config, task, data.batches_per_epoch(config.trainer.devices))
     table.add_row("training", f"{batches} steps of {data.batch_size} samples, scale {config.scale.name}, {config.scale.crop} px")
     console.print(table)
 

@@ -90,8 +90,6 @@ class DataConfig:
     root: str | None = None  # folder of raw files; none: synthetic
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
     split: Split = Split.hash
-    test_fraction: float = 0.2  # share of each speaker's clips that the hash split may hold out
-    max_test_clips: int = 20  # a speaker, hash split
     batch_workers: int = 1  # loader processes
     prepare_workers: int | None = None  # preparation processes; none: one a core
     val_clips: int = 4  # held-out clips scored during training; all are scored at the end

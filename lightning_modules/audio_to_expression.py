@@ -17,7 +17,7 @@ from model_zoo.audio.speech_to_expression import SpeechOutput, SpeechToExpressio
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.heatmaps import MOUTH
-from model_zoo.functional.losses import expression_loss, norm_loss, shape_loss
+from model_zoo.functional.losses import expression_loss, norm_loss, shape_loss, velocity_loss
 from model_zoo.metrics.functional import expression_error, landmark_error
 
 OURS = "ours"
@@ -38,7 +38,7 @@ class SpeechLossWeights:
     norm: float = 0.1  # speakers not told apart, Eq. 2
     expression: float = 1.0  # Eq. 3, first norm
     shape: float = 0.1  # Eq. 3, second norm, px at 256
-    velocity: float = 0.0  # first difference of the landmarks over a sample's frames, px at 256
+    velocity: float = 0.0  # change of expression from frame to frame; joint samples only
 
 
 class SpeechObjective(nn.Module):
@@ -89,7 +89,7 @@ class SpeechObjective(nn.Module):
         if self.weights["shape"] > 0:
             terms["shape"] = shape_loss(mouth.flatten(0, 1), true_mouth.flatten(0, 1))
         if self.weights["velocity"] > 0 and mouth.shape[1] > 1:
-            terms["velocity"] = shape_loss(mouth.diff(dim=1).flatten(0, 1), true_mouth.diff(dim=1).flatten(0, 1))
+            terms["velocity"] = velocity_loss(output.expression, batch.expression)
         return terms
 
     def scores(self, batch: SpeechBatch, expression_BTE: Tensor) -> dict[str, Tensor]:

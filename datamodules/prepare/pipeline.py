@@ -167,6 +167,7 @@ def _prepare(
 
     crop = crop_from_fit(face, fit.shape, fit.pose, fit.valid, settings.smoothing)
     landmarks = face.project_landmarks(fit.shape, fit.expression, crop.pose)
+    samples = fit_length(samples, len(detected))
     jpegs, total = [], 0.0
     for frame, transform in zip(frames, crop.transform.numpy(), strict=True):
         image = warp_crop(frame, transform)
@@ -199,7 +200,8 @@ def _prepare(
         pose=crop.pose,
         shape=fit.shape,
         valid=fit.valid,
-        mfcc=mfcc(torch.from_numpy(fit_length(samples, len(jpegs))), settings.num_cepstra),
+        mfcc=mfcc(torch.from_numpy(samples), settings.num_cepstra),
+        sound=torch.from_numpy(np.round(samples * 32767).clip(-32768, 32767).astype(np.int16)),
         crop_transform=crop.transform,
         mouth_box=mouth_box(landmarks),
         mouth_region=mouth_region(landmarks),

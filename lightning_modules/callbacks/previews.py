@@ -24,13 +24,13 @@ PANEL = 256  # px, side of a panel
 class PreviewData(Protocol):
     """What a datamodule offers to be shown."""
 
-    def clip_batches(self, clip: int) -> Iterator[VideoBatch | JointBatch]:
+    test_clips: list[str]
+
+    def clip_batches(self, clip_id: str) -> Iterator[VideoBatch | JointBatch]:
         """Every frame of a held-out clip in order, in batches."""
 
-    def clip_sound(self, clip: int) -> NDArray[np.float32]:
+    def clip_sound(self, clip_id: str) -> NDArray[np.float32]:
         """Its waveform at 16 kHz."""
-
-    clip_ids: list[str]
 
 
 class Previews(pl.Callback):
@@ -60,8 +60,8 @@ class Previews(pl.Callback):
 
     def _write(self, module: pl.LightningModule, clips: int, name: str, with_video: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for clip in range(min(clips, len(self.data.clip_ids))):
-            stem = f"{name}_{self.data.clip_ids[clip].replace('/', '_')}"
+        for clip in self.data.test_clips[:clips]:
+            stem = f"{name}_{clip.replace('/', '_')}"
             panels = torch.cat([_panels(*module.show(batch.to(module.device))) for batch in self.data.clip_batches(clip)])
             frames = panels.cpu().numpy()
             sheet = self.folder / f"{stem}.png"
