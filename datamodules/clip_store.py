@@ -10,7 +10,6 @@ Shape legend: T frames, A audio frames, C cepstra, S shape, E expression, P pose
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,10 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int16, UInt8
 from safetensors import SafetensorError, safe_open
@@ -29,16 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from datamodules.batch import CROP_UNITS
+from datamodules.crop_codec import Image, decode_crop
+from datamodules.manifest import MANIFEST, AtomicFile, ClipRow, read_manifest
 
 FORMAT = "talkin-clip-1"
-MANIFEST = "manifest.parquet"
-JPEG_QUALITY = 95
 OPEN_CLIPS = 512  # memory maps that a reader keeps open; each takes a file descriptor
-
-# libjpeg scales in the frequency domain while decoding: pixel centres stay as in x' = (x + 1/2) k - 1/2
-_REDUCED = {256: cv2.IMREAD_COLOR, 128: cv2.IMREAD_REDUCED_COLOR_2, 64: cv2.IMREAD_REDUCED_COLOR_4}
-
-Image = UInt8[np.ndarray, "H W 3"]
 
 
 class Word(NamedTuple):
@@ -50,38 +41,6 @@ class Word(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClipRow:
-    """What the manifest knows about a clip.
-
-    Attributes:
-        id: "<speaker>/<name>" or "<speaker>/<view>/<take>".
-        frames: number of frames at 25 a second. valid_frames: those with a fitted face.
-        transcript: the words, blank-separated; empty if not known.
-        sha256: of the source video. source_bytes: its size.
-        residual: mean distance of fitted from detected landmarks / outer-eye distance.
-        noise: estimated noise of the detected landmarks, px of the source frame.
-        consent: on what basis the person's face may be processed.
-        settings: fingerprint of the preparation's settings and face model.
-        versions: of the tools that made the clip. jpeg_quality: of its crops.
-    """
-
-    id: str
-    speaker: str
-    view: str
-    frames: int
-    valid_frames: int
-    transcript: str
-    sha256: str
-    source_bytes: int
-    residual: float
-    noise: float
-    consent: str
-    settings: str
-    versions: str
-    jpeg_quality: int = JPEG_QUALITY
-
-
-@dataclass(frozen=True)
 class ClipData:
     """Everything of a clip but its row. Landmarks, boxes and poses in px of the 256-pixel crop.
 
@@ -90,7 +49,7 @@ class ClipData:
         landmarks: projected from the fit. landmarks_detected: what was seen, NaN where nothing was.
         valid: frames with a fit of their own; the others are interpolated.
         crop_transform: similarity, source frame px -> crop px.
-        mfcc: raw, A = 4 T.
+        sound: 16 kHz mono, 640 samples a frame, as 16-bit integers. mfcc: of it, raw, A = 4 T.
         sound: 16-bit samples at 16 kHz, from the first frame to the end of the last, N = 640 T.
     """
 
@@ -102,6 +61,7 @@ class ClipData:
     pose: Float[Tensor, "T P"]
     shape: Float[Tensor, "S"]
     valid: Bool[Tensor, "T"]
+    sound: Int16[Tensor, "N"]
     mfcc: Float[Tensor, "A C"]
     sound: Int16[Tensor, "N"]
     crop_transform: Float[Tensor, "T 2 3"]
@@ -147,6 +107,10 @@ class Clip:
         value = self._file.get_tensor(name)
         self.__dict__[name] = value
         return value
+
+    def waveform(self) -> Float[Tensor, "N"]:
+        """Sound at 16 kHz in [-1, 1]."""
+        return self.sound.to(torch.float32) / 32768
 
     def jpeg(self, frame: int) -> UInt8[np.ndarray, "J"]:
         """The stored JPEG file of a crop; frame T is the mean crop."""
@@ -263,68 +227,3 @@ def read_row(root: Path, clip_id: str) -> ClipRow | None:
         return Clip(clip_path(root, clip_id)).row
     except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         return None
-
-
-def write_manifest(root: Path, rows: Iterable[ClipRow]) -> None:
-    """Write the manifest, sorted by id, complete or not at all."""
-    table = rows_to_table(sorted(rows, key=lambda row: row.id), ClipRow)
-    with AtomicFile(root / MANIFEST) as temporary:
-        pq.write_table(table, temporary)
-
-
-def read_manifest(root: Path) -> list[ClipRow]:
-    """Rows of the manifest, in order of id."""
-    return [ClipRow(**row) for row in pq.read_table(root / MANIFEST).to_pylist()]
-
-
-def rows_to_table(rows: Sequence[object], kind: type) -> pa.Table:
-    """Flat dataclasses of str, int and float as a table, typed even when there are none."""
-    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(kind)])
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)  # type: ignore[call-overload]
-
-
-class AtomicFile:
-    """Context that gives a temporary name, and puts the file in place, flushed to the disk, if all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        with open(self.temporary, "rb") as file:
-            os.fsync(file.fileno())
-        self.temporary.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)
-
-
-def encode_crop(crop: Image, quality: int = JPEG_QUALITY) -> bytes:
-    """JPEG file of an RGB crop without chroma subsampling (4:4:4): lips and skin differ in colour more than in light."""
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
-    assert done
-    return encoded.tobytes()
-
-
-def decode_crop(jpeg: UInt8[np.ndarray, "J"], size: int = CROP_UNITS) -> Image:
-    """RGB crop of a JPEG file, `size` px a side; halved and quartered sizes are decoded directly."""
-    image = cv2.imdecode(jpeg, _REDUCED.get(size, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if image.shape[0] != size:
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < CROP_UNITS else cv2.INTER_CUBIC)
-    return image

@@ -6,8 +6,10 @@ The corpora themselves (`grid`, `collected`) say how their clips are found and h
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -16,18 +18,21 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Float32
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batch import JointBatch, SpeechBatch, VideoBatch, collate
+from datamodules.batch import CROP_UNITS, JointBatch, SpeechBatch, VideoBatch, collate
 from datamodules.clip_store import ClipStore
-from datamodules.prepare.pipeline import PrepareSettings, is_prepared, prepare_corpus
+from datamodules.prepare.clip import PrepareSettings
+from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import Scan
 from datamodules.sampler import ClipChunks, EpochSampler
-from datamodules.splits import Split, split_clips
-from datamodules.windows import ClipIndex, ClipWindows, Kind
+from datamodules.splits import HELD_OUT_SHARE, NUM_HELD_OUT, Split, hash_split, split_clips
+from datamodules.windows import ClipWindows, Kind
 from model_zoo.face.detector import DlibDetector
 from model_zoo.face.morphable import MorphableFace
+from model_zoo.face.procedural import cache_folder
 
 _PREFETCHED_BATCHES = 4  # a worker; hides the clips that take long without holding much memory
 
@@ -42,64 +47,73 @@ class Statistics(NamedTuple):
 class CorpusDataModule(pl.LightningDataModule):
     """Loaders over a corpus of raw video that is prepared on first use.
 
-    Training: shuffled frames, order and noise a function of (seed, epoch, rank). Validation and test: the held-out
-    clips in order, chunks of consecutive frames of one clip.
+    Training: shuffled frames, order and noise a function of (seed, epoch, rank); resumes at the batch where the
+    trainer stands. Validation and test: the held-out clips in order, chunks of consecutive frames of one clip.
 
     Args:
         root: raw corpus.
-        cache_root: prepared corpora go below it, one folder for each root, face and settings.
+        cache_root: prepared corpora go below it, one folder for each root, face and settings; None: the user's cache.
         face: the model that is fitted.
         kind: "speech", "video" or "joint" samples.
         crop_size: side of the crops in a batch, px.
         batch_size: samples a batch on each rank, in evaluation at most.
         num_workers: loader processes; 0 loads in this one.
-        split: name of a split or a function of the manifest.
-        seed: of order, noise and `other_frame`.
+        prepare_workers: processes that prepare; 0 prepares in this one, None takes one a core.
+        split: name of a split or a function of the manifest; None: the corpus' own.
+        test_fraction, max_test_clips: of each speaker, what the hash split holds out at most.
+        val_clips: validation uses so many held-out clips, evenly spaced; None or test: all.
+        val_stride: validation uses every n-th frame of them.
         samples_per_epoch: over all ranks; default every training frame once.
-        val_clips: validation uses so many held-out clips, evenly spaced; test always uses all.
-        val_every: validation uses every n-th frame of them.
-        prepare_workers: processes that prepare; 0 prepares in this one.
+        seed: of order, noise and `other_frame`.
         settings: of the preparation.
         progress: shows a bar while preparing.
 
     Attributes:
-        clip_ids, speakers: what the clip and speaker indices of a batch mean; of the whole corpus, sorted.
-        train_clips, test_clips: ids of each side of the split.
+        clip_ids: held-out clips, what `clip` of an evaluation batch indexes.
+        train_clips: the others, what `clip` of a training batch indexes.
+        speakers: of the whole corpus, sorted, what `speaker` indexes.
     """
 
-    scan: ClassVar[Scan]
+    corpus: ClassVar[str]  # for people
+    consent: ClassVar[str]  # recorded with every clip unless `settings` says otherwise
+    default_split: ClassVar[str]
+    scan: ClassVar[Scan]  # finds the raw clips
 
     def __init__(
         self,
         root: Path | str,
-        cache_root: Path | str,
+        cache_root: Path | str | None,
         face: MorphableFace,
-        kind: Kind,
-        crop_size: int,
-        batch_size: int,
-        num_workers: int,
-        split: str | Split,
-        seed: int,
-        samples_per_epoch: int | None,
-        val_clips: int | None,
-        val_every: int,
-        prepare_workers: int,
-        settings: PrepareSettings,
-        progress: bool,
+        kind: Kind = "joint",
+        crop_size: int = CROP_UNITS,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        prepare_workers: int | None = None,
+        split: str | Split | None = None,
+        test_fraction: float = HELD_OUT_SHARE,
+        max_test_clips: int = NUM_HELD_OUT,
+        val_clips: int | None = None,
+        val_stride: int = 1,
+        samples_per_epoch: int | None = None,
+        seed: int = 0,
+        settings: PrepareSettings | None = None,
+        progress: bool = True,
     ) -> None:
         super().__init__()
         self.root, self.face, self.kind = Path(root), face, kind
         self.crop_size, self.batch_size, self.num_workers = crop_size, batch_size, num_workers
-        self.split, self.seed, self.samples_per_epoch = split, seed, samples_per_epoch
-        self.val_clips, self.val_every = val_clips, val_every
-        self.prepare_workers, self.settings, self.progress = prepare_workers, settings, progress
-        self.store_root = Path(cache_root) / self._store_name()
-        self._progress: tuple[int, int] = (0, 0)
-        self._sampler: EpochSampler | None = None
+        self.prepare_workers = available_cores() if prepare_workers is None else prepare_workers
+        split = split or self.default_split
+        self.split = partial(hash_split, fraction=test_fraction, most=max_test_clips) if split == "hash" else split
+        self.val_clips, self.val_stride = val_clips, val_stride
+        self.samples_per_epoch, self.seed = samples_per_epoch, seed
+        self.settings, self.progress = settings or PrepareSettings(consent=self.consent), progress
+        cache = cache_folder() / "clips" if cache_root is None else Path(cache_root).expanduser()
+        self.store_root = cache / self._store_name()
 
     def _store_name(self) -> str:
         where = str(self.root.expanduser().resolve())
-        fingerprint = self.settings.fingerprint(self.face, DlibDetector())
+        fingerprint = self.settings.fingerprint(self.face, DlibDetector.name)
         return f"{self.root.name}-{hashlib.sha256((where + fingerprint).encode()).hexdigest()[:12]}"
 
     def prepare_data(self) -> None:
@@ -109,15 +123,12 @@ class CorpusDataModule(pl.LightningDataModule):
             return
         report = prepare_corpus(sources, self.store_root, self.face, self.prepare_workers, self.progress, self.settings)
         if self.progress:
-            from rich import print
-
-            print(report.table())
+            Console(stderr=True).print(report.table())
 
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared corpus and split it."""
         self.store = ClipStore(self.store_root)
-        self.train_clips, self.test_clips = split_clips(self.store.manifest, self.split)
-        self.clip_ids = [row.id for row in self.store.manifest]
+        self.train_clips, self.clip_ids = split_clips(self.store.manifest, self.split)
         self.speakers = sorted({row.speaker for row in self.store.manifest})
 
     @property
@@ -126,92 +137,104 @@ class CorpusDataModule(pl.LightningDataModule):
         return len(self.speakers)
 
     @cached_property
-    def mfcc_statistics(self) -> Statistics:
-        """Of the raw MFCC, over all rows of the training clips."""
+    def speaker_shares(self) -> list[float]:
+        """Share of the training frames of each speaker that trains."""
+        frames = Counter[str]()
+        for row in map(self.store.row, self.train_clips):
+            frames[row.speaker] += row.valid_frames
+        return [count / frames.total() for _, count in sorted(frames.items())]
+
+    @cached_property
+    def num_test_frames(self) -> int:
+        """Frames that the test scores."""
+        return len(self._windows(self.clip_ids, training=False))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches a rank in one pass."""
+        return self._sampler(self._windows(self.train_clips, training=True)).num_batches
+
+    @cached_property
+    def _mfcc(self) -> Statistics:
         return _statistics([self.store.open(clip).mfcc for clip in self.train_clips])
 
     @cached_property
-    def expression_statistics(self) -> Statistics:
-        """Of the expression, over all fitted frames of the training clips."""
+    def _expression(self) -> Statistics:
         clips = map(self.store.open, self.train_clips)
         return _statistics([clip.expression[clip.valid] for clip in clips])
 
-    def set_progress(self, epoch: int, batches_done: int) -> None:
-        """Let training go on after the first `batches_done` batches of `epoch`: exactly what an unbroken run sees."""
-        self._progress = (epoch, batches_done)
-        if self._sampler is not None:
-            self._sampler.set_progress(epoch, batches_done)
+    @property
+    def mfcc_mean(self) -> Float[Tensor, "C"]:
+        """Of the raw MFCC over all rows of the training clips."""
+        return self._mfcc.mean
+
+    @property
+    def mfcc_std(self) -> Float[Tensor, "C"]:
+        """Of the raw MFCC over all rows of the training clips."""
+        return self._mfcc.std
+
+    @property
+    def expression_mean(self) -> Float[Tensor, "E"]:
+        """Of the expression over all fitted frames of the training clips."""
+        return self._expression.mean
+
+    @property
+    def expression_std(self) -> Float[Tensor, "E"]:
+        """Of the expression over all fitted frames of the training clips."""
+        return self._expression.std
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.corpus} at {self.root}: {self.num_speakers} speaker{'s' * (self.num_speakers != 1)}, "
+            f"{len(self.train_clips)} clips train, {len(self.clip_ids)} are held out ({self.num_test_frames} frames)"
+        )
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled samples of the training clips; a resumed run goes on where it stopped."""
+        """Shuffled samples of the training clips."""
         data = self._windows(self.train_clips, training=True)
-        rank, world_size = self._rank()
-        self._sampler = EpochSampler(len(data), self.batch_size, self.seed, rank, world_size, self.samples_per_epoch)
-        if self.trainer is not None and self.trainer.lightning_module is not None:
-            self._progress = divmod(self.trainer.lightning_module.batches_done, self._sampler.num_batches)
-        self._sampler.set_progress(*self._progress)
-        return self._loader(data, sampler=self._sampler, batch_size=self.batch_size, drop_last=True)
+        return self._loader(data, sampler=self._sampler(data), batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Held-out clips in order, thinned out by `val_clips` and `val_every`."""
-        count = len(self.test_clips)
+        """Held-out clips in order, thinned out by `val_clips` and `val_stride`."""
+        count = len(self.clip_ids)
         wanted = count if self.val_clips is None else min(self.val_clips, count)
-        chosen = [self.test_clips[index * count // wanted] for index in range(wanted)]
-        return self._evaluation_loader(chosen, self.val_every)
+        chosen = [index * count // wanted for index in range(wanted)]
+        return self.evaluation_loader(chosen, self.val_stride)
 
     def test_dataloader(self) -> DataLoader:
         """Every frame of every held-out clip, in order."""
-        return self._evaluation_loader(self.test_clips, every=1)
+        return self.evaluation_loader(range(len(self.clip_ids)))
 
-    def evaluation_loader(self, clip_ids: Sequence[str], every: int = 1) -> DataLoader:
-        """Every n-th frame of any clips, in order, as `test_dataloader` gives them."""
-        return self._evaluation_loader(clip_ids, every)
-
-    def batches_per_epoch(self, world_size: int = 1) -> int:
-        """Training batches of every rank in one pass over the training frames."""
-        data = self._windows(self.train_clips, training=True)
-        return EpochSampler(len(data), self.batch_size, self.seed, 0, world_size, self.samples_per_epoch).num_batches
-
-    @property
-    def num_test_frames(self) -> int:
-        """Frames that `test_dataloader` gives over all ranks."""
-        return len(self._windows(self.test_clips, training=False))
-
-    @property
-    def speaker_shares(self) -> dict[str, float]:
-        """Share of the training frames that each training speaker has."""
-        frames: dict[str, int] = {}
-        for clip in self.train_clips:
-            row = self.store.row(clip)
-            frames[row.speaker] = frames.get(row.speaker, 0) + row.frames
-        return {speaker: count / sum(frames.values()) for speaker, count in frames.items()}
-
-    def clip_batches(self, clip_id: str) -> Iterator[SpeechBatch | VideoBatch | JointBatch]:
-        """Every frame of one clip in order, loaded in this process."""
-        data = self._windows([clip_id], training=False)
-        for keys in ClipChunks(data.clip_samples(), self.batch_size):
-            yield collate(data.__getitems__(keys))
-
-    def clip_sound(self, clip_id: str) -> Float32[np.ndarray, "N"]:
-        """Waveform of a clip at 16 kHz, in [-1, 1]."""
-        return self.store.open(clip_id).sound.numpy().astype(np.float32) / 32768
-
-    def describe(self) -> str:
-        """One line for people: how much there is, of whom, and what is held out."""
-        return (
-            f"{len(self.train_clips)} training clips ({len(self._windows(self.train_clips, True))} frames), "
-            f"{len(self.test_clips)} held-out clips ({self.num_test_frames} frames), "
-            f"{len(self.speakers)} speakers, from {self.root}"
-        )
-
-    def _evaluation_loader(self, clip_ids: Sequence[str], every: int) -> DataLoader:
-        data = self._windows(clip_ids, training=False)
-        chunks = ClipChunks(data.clip_samples(), self.batch_size, *self._rank(), every=every)
+    def evaluation_loader(self, clips: Sequence[int], stride: int = 1) -> DataLoader:
+        """Every n-th frame of some held-out clips, given by their index, in order."""
+        data = self._windows(self.clip_ids, training=False)
+        samples = data.clip_samples()
+        rank, world_size = self._rank()
+        chunks = ClipChunks([samples[clip] for clip in clips], self.batch_size, rank, world_size, stride)
         return self._loader(data, batch_sampler=chunks)
 
+    def clip_batches(self, clip: int) -> Iterator[SpeechBatch | VideoBatch | JointBatch]:
+        """Every frame of a held-out clip, given by its index, in order, on every rank that asks."""
+        data = self._windows(self.clip_ids, training=False)
+        for keys in ClipChunks([data.clip_samples()[clip]], self.batch_size):
+            yield collate(data.__getitems__(keys))
+
+    def clip_sound(self, clip: int) -> Float32[np.ndarray, "N"]:
+        """Waveform of a held-out clip, given by its index, 16 kHz in [-1, 1]."""
+        return self.store.open(self.clip_ids[clip]).waveform().numpy()
+
     def _windows(self, clip_ids: Sequence[str], training: bool) -> ClipWindows:
-        names = ClipIndex(tuple(self.clip_ids), tuple(self.speakers))
-        return ClipWindows(self.store, clip_ids, names, self.kind, self.crop_size, self.seed, training)
+        return ClipWindows(self.store, clip_ids, self.speakers, self.kind, self.crop_size, self.seed, training)
+
+    def _sampler(self, data: ClipWindows) -> EpochSampler:
+        rank, world_size = self._rank()
+        batch, seed, length = self.batch_size, self.seed, self.samples_per_epoch
+        return EpochSampler(len(data), batch, seed, rank, world_size, length, self._batches_done)
+
+    def _batches_done(self) -> int:
+        """Batches that the run has trained on; Lightning restores this count from a checkpoint before it loads data."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
 
     def _loader(self, data: ClipWindows, **order) -> DataLoader:
         return DataLoader(
@@ -228,6 +251,11 @@ class CorpusDataModule(pl.LightningDataModule):
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_thread(_: int) -> None:

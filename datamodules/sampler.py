@@ -1,13 +1,14 @@
 """The order in which samples are seen, a function of (seed, epoch, rank) alone.
 
-No state is kept while iterating, so a run resumes at any batch by arithmetic, and the order does not depend on the
-number of loader workers. A key carries its epoch: randomness of a sample is a function of (seed, epoch, sample), and
-loader processes that outlive an epoch still know which one they work for.
+Nothing is remembered while iterating: where a run stands is one number, the batches it has done, so it resumes at any
+batch by arithmetic and the order does not depend on the number of loader workers. A key carries its epoch: randomness
+of a sample is a function of (seed, epoch, sample), and loader processes that outlive an epoch still know which one they
+work for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class EpochSampler(Sampler[SampleKey]):
         rank, world_size: this process among all.
         samples_per_epoch: over all ranks; default every sample once. More than `num_samples` start the dataset anew
             in another order.
+        batches_done: says how many batches the run has done; asked whenever an iteration starts.
 
     Raises:
         ValueError: there is not one whole batch a rank.
@@ -44,9 +46,10 @@ class EpochSampler(Sampler[SampleKey]):
         rank: int = 0,
         world_size: int = 1,
         samples_per_epoch: int | None = None,
+        batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.batches_done = rank, world_size, batches_done
         wanted = num_samples if samples_per_epoch is None else samples_per_epoch
         self.num_batches = wanted // (batch_size * world_size)
         if num_samples == 0 or self.num_batches == 0:
@@ -54,27 +57,20 @@ class EpochSampler(Sampler[SampleKey]):
                 f"{min(wanted, num_samples)} samples do not fill one batch of {batch_size} on each of {world_size} "
                 f"ranks: lower the batch size or give more clips"
             )
-        self.epoch = self.batches_done = 0
-
-    def set_progress(self, epoch: int, batches_done: int) -> None:
-        """Start `epoch` after its first `batches_done` batches; the epochs after it start at their beginning."""
-        self.epoch, self.batches_done = epoch, batches_done
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of an epoch."""
-        if epoch != self.epoch:
-            self.set_progress(epoch, 0)
 
     def __len__(self) -> int:
-        """Samples of a whole epoch on this rank, whether it starts at its beginning or not."""
         return self.num_batches * self.batch_size
 
     def __iter__(self) -> Iterator[SampleKey]:
-        epoch, start = self.epoch, self.batches_done * self.batch_size
-        for index in epoch_order(self.num_samples, len(self) * self.world_size, self.seed, epoch)[
-            self.rank :: self.world_size
-        ][start:]:
-            yield SampleKey(epoch, int(index))
+        """An epoch's worth of keys from where the run stands, over the end of the epoch that it is in if need be."""
+        epoch, batch = divmod(self.batches_done(), self.num_batches)
+        skipped = batch * self.batch_size
+        keys = [*self._epoch(epoch)[skipped:], *(self._epoch(epoch + 1)[:skipped] if skipped else ())]
+        return iter(keys)
+
+    def _epoch(self, epoch: int) -> list[SampleKey]:
+        order = epoch_order(self.num_samples, len(self) * self.world_size, self.seed, epoch)
+        return [SampleKey(epoch, index) for index in order[self.rank :: self.world_size].tolist()]
 
 
 def epoch_order(num_samples: int, length: int, seed: int, epoch: int) -> np.ndarray:
@@ -96,8 +92,7 @@ class ClipChunks(Sampler[list[SampleKey]]):
         samples: (start, stop) of each clip's samples in the dataset.
         batch_size: most samples a batch.
         rank, world_size: clips go to the ranks in turn, so that none is scored twice.
-        limit_clips: only the first so many.
-        every: only every n-th sample of a clip.
+        stride: only every n-th sample of a clip.
     """
 
     def __init__(
@@ -106,12 +101,11 @@ class ClipChunks(Sampler[list[SampleKey]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        limit_clips: int | None = None,
-        every: int = 1,
+        stride: int = 1,
     ) -> None:
         self._batches = []
-        for start, stop in list(samples[:limit_clips])[rank::world_size]:
-            chosen = range(start, stop, every)
+        for start, stop in samples[rank::world_size]:
+            chosen = range(start, stop, stride)
             for first in range(0, len(chosen), batch_size):
                 self._batches.append([SampleKey(0, index) for index in chosen[first : first + batch_size]])
 

@@ -6,34 +6,38 @@ A split is a function from the manifest to the set of held-out ids; everything e
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from datamodules.clip_store import ClipRow
+from datamodules.manifest import ClipRow
 
 NUM_HELD_OUT = 20  # clips of a speaker, or a fifth of them if that is fewer
-HELD_OUT_SHARE = 5
+HELD_OUT_SHARE = 0.2
 CHEN_UNSEEN, ATVG_UNSEEN = "s33", "s29"  # speakers of GRID that the two papers never train on
 CHEN_TEST_SHARE = 10  # one clip in ten of every other speaker
 
 Split = Callable[[Sequence[ClipRow]], set[str]]
 
 
-def hash_split(rows: Sequence[ClipRow]) -> set[str]:
-    """Of each speaker the min(20, n // 5) clips with the lowest sha1 of their id.
+def hash_split(rows: Sequence[ClipRow], fraction: float = HELD_OUT_SHARE, most: int = NUM_HELD_OUT) -> set[str]:
+    """Of each speaker the min(most, fraction · n) clips with the lowest sha1 of their id.
 
     Independent of what else is in the corpus, so more speakers or a lost clip do not reshuffle it.
     """
     held_out: set[str] = set()
     for clips in _by_speaker(rows).values():
         ranked = sorted(clips, key=lambda clip: hashlib.sha1(clip.encode(), usedforsecurity=False).hexdigest())
-        held_out.update(ranked[: min(NUM_HELD_OUT, len(clips) // HELD_OUT_SHARE)])
+        held_out.update(ranked[: min(most, math.floor(len(clips) * fraction + 1e-9))])
     return held_out
 
 
 def unseen_speaker_split(rows: Sequence[ClipRow], unseen: str) -> set[str]:
-    """All clips of an unseen speaker, and the last tenth of the sorted clips of every other."""
+    """All clips of an unseen speaker, and the last tenth of the sorted clips of every other.
+
+    The papers say "sorted, 90/10"; sorted within each speaker here, so that every speaker but one trains.
+    """
     held_out: set[str] = set()
     for speaker, clips in _by_speaker(rows).items():
         num_test = len(clips) if speaker == unseen else len(clips) // CHEN_TEST_SHARE
@@ -52,7 +56,9 @@ def take_split(rows: Sequence[ClipRow], takes: Iterable[str] = ()) -> set[str]:
     held_out = {clip for clip, name in names.items() if (name in chosen if chosen else "test" in name.lower())}
     if not held_out:
         wanted = ", ".join(sorted(chosen)) or 'with "test" in their name'
-        raise ValueError(f"no takes {wanted} among {', '.join(sorted(set(names.values()))[:5])}: set data.test_takes")
+        raise ValueError(
+            f"no takes {wanted} among {', '.join(sorted(set(names.values()))[:5])}: name the test takes so"
+        )
     return held_out
 
 
@@ -60,6 +66,7 @@ SPLITS: dict[str, Split] = {
     "hash": hash_split,
     "chen2018": partial(unseen_speaker_split, unseen=CHEN_UNSEEN),
     "atvg2019": partial(unseen_speaker_split, unseen=ATVG_UNSEEN),
+    "take": take_split,
 }
 
 

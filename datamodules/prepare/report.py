@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.clip_store import AtomicFile, ClipRow, rows_to_table
+from datamodules.manifest import AtomicFile, ClipRow, rows_to_table
 
 REPORT_TEXT = "report.txt"
 REPORT_TABLE = "skipped.parquet"
