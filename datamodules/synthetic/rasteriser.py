@@ -79,3 +79,52 @@ def rasterise(
                                 image[y, x, k] = back[k]
                 wb += wb_x
                 wc += wc_x
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def shade(
+    normals: np.ndarray,
+    albedo: np.ndarray,
+    gloss: np.ndarray,
+    light: np.ndarray,
+    tint: np.ndarray,
+    ambient: float,
+    diffuse: float,
+) -> np.ndarray:
+    """Colours (V, 3) in display RGB: ambient light stronger from above, wrapped Lambert, and a Blinn-Phong highlight.
+
+    Args:
+        normals: (V, 3) unit. albedo: (V, 3). gloss: (V,) strength of the highlight.
+        light: (3,) unit vector towards the light. tint: (3,) its colour.
+    """
+    colours = np.empty_like(albedo)
+    hx, hy, hz = light[0], light[1], light[2] - 1  # halfway between the light and the viewer at -z
+    length = np.sqrt(hx * hx + hy * hy + hz * hz)
+    hx, hy, hz = hx / length, hy / length, hz / length
+    for i in range(normals.shape[0]):
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        lambert = (nx * light[0] + ny * light[1] + nz * light[2] + 0.15) / 1.15
+        level = ambient * (1 - 0.18 * ny) + diffuse * max(lambert, 0.0)
+        shine = max(nx * hx + ny * hy + nz * hz, 0.0)
+        shine = gloss[i] * shine**24
+        for k in range(3):
+            colours[i, k] = albedo[i, k] * level * tint[k] + shine
+    return colours
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def resolve(canvas: np.ndarray, noise: np.ndarray, factor: int) -> np.ndarray:
+    """Average factor x factor samples of an (H f, W f, 3) canvas in [0, 1] into an (H, W, 3) uint8 frame, adding noise."""
+    height, width = canvas.shape[0] // factor, canvas.shape[1] // factor
+    frame = np.empty((height, width, 3), np.uint8)
+    weight = np.float32(255.0 / (factor * factor))
+    for y in range(height):
+        for x in range(width):
+            for k in range(3):
+                total = np.float32(0)
+                for dy in range(factor):
+                    for dx in range(factor):
+                        total += canvas[y * factor + dy, x * factor + dx, k]
+                level = total * weight + noise[y, x] + np.float32(0.5)
+                frame[y, x, k] = np.uint8(min(max(level, np.float32(0)), np.float32(255)))
+    return frame

@@ -42,6 +42,7 @@ class ProceduralHead:
         actions: names of the facial actions.
         action_coefficients: (A, 29) expression coefficients of every action at full strength.
         parts: rows of the separate meshes by name.
+        lip_rings: (R, 48) rows from the vermilion border inwards; lid_rings: (2, R, 36) from the lid margins inwards.
     """
 
     face: MorphableFace
@@ -50,6 +51,8 @@ class ProceduralHead:
     actions: tuple[str, ...]
     action_coefficients: Float[Tensor, "A 29"]
     parts: dict[str, Tensor]
+    lip_rings: Int[Tensor, "R N"]
+    lid_rings: Int[Tensor, "2 R M"]
 
     def expression(self, weights: dict[str, float | Tensor]) -> Float[Tensor, "*batch 29"]:
         """Expression coefficients of a mixture of actions, 1 = full strength; tensors of (*batch) weights broadcast.
@@ -114,6 +117,8 @@ def procedural_head() -> ProceduralHead:
         actions=tuple(coefficients),
         action_coefficients=torch.stack(list(coefficients.values())),
         parts={name.split("/", 1)[1]: rows for name, rows in tensors.items() if name.startswith("part/")},
+        lip_rings=tensors["lip_rings"],
+        lid_rings=tensors["lid_rings"],
     )
 
 
@@ -143,6 +148,10 @@ def _build(model: Path, extras: Path) -> None:
     tensors = {"region": torch.from_numpy(geometry.region).long(), "chart": torch.from_numpy(geometry.chart).float()}
     tensors |= {f"action/{name}": torch.tensor(row).float() for name, row in zip(fields, coefficients, strict=True)}
     tensors |= {f"part/{name}": torch.from_numpy(rows).long() for name, rows in geometry.parts.items()}
+    tensors |= {
+        "lip_rings": torch.from_numpy(geometry.lip_rings),
+        "lid_rings": torch.tensor(np.stack(geometry.lid_rings)),
+    }
     save_face(face, model)
     temporary = extras.with_name(f".{extras.name}.{os.getpid()}.tmp")  # processes may build at once
     save_file(tensors, temporary)
