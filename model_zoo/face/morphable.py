@@ -82,7 +82,7 @@ class MorphableFace(nn.Module):
         self.register_buffer("triangles", triangles.long())
         self.register_buffer("landmark_index", landmark_index.long())
         self._refresh_landmark_rows()
-        self.register_load_state_dict_post_hook(lambda module, _: module._refresh_landmark_rows())
+        self.register_load_state_dict_post_hook(_refresh_landmark_rows)  # a function: lambdas can't be sent to workers
 
     def _refresh_landmark_rows(self) -> None:
         """Keep the 68 rows that most callers want as small matrices with σ multiplied in."""
@@ -195,3 +195,7 @@ def _check_coefficients(shape: Tensor, expression: Tensor) -> None:
 
 def _pad_last(value: Tensor, size: int) -> Tensor:
     return nn.functional.pad(value, (0, size - value.shape[-1]))
+
+
+def _refresh_landmark_rows(face: MorphableFace, _: object) -> None:
+    face._refresh_landmark_rows()
