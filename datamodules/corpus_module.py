@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -28,8 +28,8 @@ from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import Scan
 from datamodules.sampler import ClipChunks, EpochSampler
-from datamodules.splits import HELD_OUT_SHARE, NUM_HELD_OUT, Split, hash_split, split_clips
-from datamodules.windows import ClipWindows, Kind
+from datamodules.splits import Split, split_clips
+from datamodules.windows import ClipWindows, Kind, Names
 from model_zoo.face.detector import DlibDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder
@@ -60,18 +60,16 @@ class CorpusDataModule(pl.LightningDataModule):
         num_workers: loader processes; 0 loads in this one.
         prepare_workers: processes that prepare; 0 prepares in this one, None takes one a core.
         split: name of a split or a function of the manifest; None: the corpus' own.
-        test_fraction, max_test_clips: of each speaker, what the hash split holds out at most.
         val_clips: validation uses so many held-out clips, evenly spaced; None or test: all.
-        val_stride: validation uses every n-th frame of them.
+        val_every: validation uses every n-th frame of them.
         samples_per_epoch: over all ranks; default every training frame once.
         seed: of order, noise and `other_frame`.
         settings: of the preparation.
         progress: shows a bar while preparing.
 
     Attributes:
-        clip_ids: held-out clips, what `clip` of an evaluation batch indexes.
-        train_clips: the others, what `clip` of a training batch indexes.
-        speakers: of the whole corpus, sorted, what `speaker` indexes.
+        clip_ids, speakers: of the whole corpus, sorted; what `clip` and `speaker` of a batch index.
+        train_clips, test_clips: ids on each side of the split.
     """
 
     corpus: ClassVar[str]  # for people
@@ -90,10 +88,8 @@ class CorpusDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         prepare_workers: int | None = None,
         split: str | Split | None = None,
-        test_fraction: float = HELD_OUT_SHARE,
-        max_test_clips: int = NUM_HELD_OUT,
         val_clips: int | None = None,
-        val_stride: int = 1,
+        val_every: int = 1,
         samples_per_epoch: int | None = None,
         seed: int = 0,
         settings: PrepareSettings | None = None,
@@ -103,9 +99,8 @@ class CorpusDataModule(pl.LightningDataModule):
         self.root, self.face, self.kind = Path(root), face, kind
         self.crop_size, self.batch_size, self.num_workers = crop_size, batch_size, num_workers
         self.prepare_workers = available_cores() if prepare_workers is None else prepare_workers
-        split = split or self.default_split
-        self.split = partial(hash_split, fraction=test_fraction, most=max_test_clips) if split == "hash" else split
-        self.val_clips, self.val_stride = val_clips, val_stride
+        self.split = split or self.default_split
+        self.val_clips, self.val_every = val_clips, val_every
         self.samples_per_epoch, self.seed = samples_per_epoch, seed
         self.settings, self.progress = settings or PrepareSettings(consent=self.consent), progress
         cache = cache_folder() / "clips" if cache_root is None else Path(cache_root).expanduser()
@@ -128,7 +123,8 @@ class CorpusDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the prepared corpus and split it."""
         self.store = ClipStore(self.store_root)
-        self.train_clips, self.clip_ids = split_clips(self.store.manifest, self.split)
+        self.train_clips, self.test_clips = split_clips(self.store.manifest, self.split)
+        self.clip_ids = [row.id for row in self.store.manifest]
         self.speakers = sorted({row.speaker for row in self.store.manifest})
 
     @property
@@ -136,99 +132,77 @@ class CorpusDataModule(pl.LightningDataModule):
         """Speakers of the whole corpus."""
         return len(self.speakers)
 
-    @cached_property
-    def speaker_shares(self) -> list[float]:
-        """Share of the training frames of each speaker that trains."""
+    @property
+    def speaker_shares(self) -> dict[str, float]:
+        """Share of the training frames that each training speaker has."""
         frames = Counter[str]()
         for row in map(self.store.row, self.train_clips):
             frames[row.speaker] += row.valid_frames
-        return [count / frames.total() for _, count in sorted(frames.items())]
-
-    @cached_property
-    def num_test_frames(self) -> int:
-        """Frames that the test scores."""
-        return len(self._windows(self.clip_ids, training=False))
+        return {speaker: count / frames.total() for speaker, count in sorted(frames.items())}
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Training batches a rank in one pass."""
-        return self._sampler(self._windows(self.train_clips, training=True)).num_batches
+    def num_test_frames(self) -> int:
+        """Frames that `test_dataloader` gives over all ranks."""
+        return len(self._windows(self.test_clips, training=False))
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Training batches of every rank in one pass over the training frames."""
+        return self._sampler(self._windows(self.train_clips, training=True), 0, world_size).num_batches
 
     @cached_property
-    def _mfcc(self) -> Statistics:
+    def mfcc_statistics(self) -> Statistics:
+        """Of the raw MFCC, over all rows of the training clips."""
         return _statistics([self.store.open(clip).mfcc for clip in self.train_clips])
 
     @cached_property
-    def _expression(self) -> Statistics:
+    def expression_statistics(self) -> Statistics:
+        """Of the expression, over all fitted frames of the training clips."""
         clips = map(self.store.open, self.train_clips)
         return _statistics([clip.expression[clip.valid] for clip in clips])
-
-    @property
-    def mfcc_mean(self) -> Float[Tensor, "C"]:
-        """Of the raw MFCC over all rows of the training clips."""
-        return self._mfcc.mean
-
-    @property
-    def mfcc_std(self) -> Float[Tensor, "C"]:
-        """Of the raw MFCC over all rows of the training clips."""
-        return self._mfcc.std
-
-    @property
-    def expression_mean(self) -> Float[Tensor, "E"]:
-        """Of the expression over all fitted frames of the training clips."""
-        return self._expression.mean
-
-    @property
-    def expression_std(self) -> Float[Tensor, "E"]:
-        """Of the expression over all fitted frames of the training clips."""
-        return self._expression.std
 
     def describe(self) -> str:
         """One line for people."""
         return (
             f"{self.corpus} at {self.root}: {self.num_speakers} speaker{'s' * (self.num_speakers != 1)}, "
-            f"{len(self.train_clips)} clips train, {len(self.clip_ids)} are held out ({self.num_test_frames} frames)"
+            f"{len(self.train_clips)} clips train, {len(self.test_clips)} are held out ({self.num_test_frames} frames)"
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled samples of the training clips."""
+        """Shuffled samples of the training clips; a resumed run goes on where it stopped."""
         data = self._windows(self.train_clips, training=True)
-        return self._loader(data, sampler=self._sampler(data), batch_size=self.batch_size, drop_last=True)
+        sampler = self._sampler(data, *self._rank())
+        return self._loader(data, sampler=sampler, batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Held-out clips in order, thinned out by `val_clips` and `val_stride`."""
-        count = len(self.clip_ids)
+        """Held-out clips in order, thinned out by `val_clips` and `val_every`."""
+        count = len(self.test_clips)
         wanted = count if self.val_clips is None else min(self.val_clips, count)
-        chosen = [index * count // wanted for index in range(wanted)]
-        return self.evaluation_loader(chosen, self.val_stride)
+        return self.evaluation_loader([self.test_clips[i * count // wanted] for i in range(wanted)], self.val_every)
 
     def test_dataloader(self) -> DataLoader:
         """Every frame of every held-out clip, in order."""
-        return self.evaluation_loader(range(len(self.clip_ids)))
+        return self.evaluation_loader(self.test_clips)
 
-    def evaluation_loader(self, clips: Sequence[int], stride: int = 1) -> DataLoader:
-        """Every n-th frame of some held-out clips, given by their index, in order."""
-        data = self._windows(self.clip_ids, training=False)
-        samples = data.clip_samples()
-        rank, world_size = self._rank()
-        chunks = ClipChunks([samples[clip] for clip in clips], self.batch_size, rank, world_size, stride)
-        return self._loader(data, batch_sampler=chunks)
+    def evaluation_loader(self, clip_ids: Sequence[str], every: int = 1) -> DataLoader:
+        """Every n-th frame of any clips, in order, each clip on one rank."""
+        data = self._windows(clip_ids, training=False)
+        return self._loader(data, batch_sampler=ClipChunks(data.clip_samples(), self.batch_size, *self._rank(), every))
 
-    def clip_batches(self, clip: int) -> Iterator[SpeechBatch | VideoBatch | JointBatch]:
-        """Every frame of a held-out clip, given by its index, in order, on every rank that asks."""
-        data = self._windows(self.clip_ids, training=False)
-        for keys in ClipChunks([data.clip_samples()[clip]], self.batch_size):
+    def clip_batches(self, clip_id: str) -> Iterator[SpeechBatch | VideoBatch | JointBatch]:
+        """Every frame of one clip in order, loaded in this process."""
+        data = self._windows([clip_id], training=False)
+        for keys in ClipChunks(data.clip_samples(), self.batch_size):
             yield collate(data.__getitems__(keys))
 
-    def clip_sound(self, clip: int) -> Float32[np.ndarray, "N"]:
-        """Waveform of a held-out clip, given by its index, 16 kHz in [-1, 1]."""
-        return self.store.open(self.clip_ids[clip]).waveform().numpy()
+    def clip_sound(self, clip_id: str) -> Float32[np.ndarray, "N"]:
+        """Waveform of a clip at 16 kHz, in [-1, 1]."""
+        return self.store.open(clip_id).waveform().numpy()
 
     def _windows(self, clip_ids: Sequence[str], training: bool) -> ClipWindows:
-        return ClipWindows(self.store, clip_ids, self.speakers, self.kind, self.crop_size, self.seed, training)
+        names = Names(self.clip_ids, self.speakers)
+        return ClipWindows(self.store, clip_ids, names, self.kind, self.crop_size, self.seed, training)
 
-    def _sampler(self, data: ClipWindows) -> EpochSampler:
-        rank, world_size = self._rank()
+    def _sampler(self, data: ClipWindows, rank: int, world_size: int) -> EpochSampler:
         batch, seed, length = self.batch_size, self.seed, self.samples_per_epoch
         return EpochSampler(len(data), batch, seed, rank, world_size, length, self._batches_done)
 

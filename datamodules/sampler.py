@@ -92,7 +92,7 @@ class ClipChunks(Sampler[list[SampleKey]]):
         samples: (start, stop) of each clip's samples in the dataset.
         batch_size: most samples a batch.
         rank, world_size: clips go to the ranks in turn, so that none is scored twice.
-        stride: only every n-th sample of a clip.
+        every: only every n-th sample of a clip.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class ClipChunks(Sampler[list[SampleKey]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        stride: int = 1,
+        every: int = 1,
     ) -> None:
         self._batches = []
         for start, stop in samples[rank::world_size]:
-            chosen = range(start, stop, stride)
+            chosen = range(start, stop, every)
             for first in range(0, len(chosen), batch_size):
                 self._batches.append([SampleKey(0, index) for index in chosen[first : first + batch_size]])
 

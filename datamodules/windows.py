@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,13 +26,20 @@ Kind = Literal["speech", "video", "joint"]
 KINDS: tuple[Kind, ...] = ("speech", "video", "joint")
 
 
+class Names(NamedTuple):
+    """Names behind the integers of a batch: the position is the index."""
+
+    clips: Sequence[str]
+    speakers: Sequence[str]
+
+
 class ClipWindows(Dataset):
     """Samples of some clips of a store.
 
     Args:
         store: the prepared corpus.
-        clip_ids: clips to draw from, in order; `clip` of a sample indexes them.
-        speakers: what `speaker` of a sample indexes.
+        clip_ids: clips to draw from, in order.
+        names: what `clip` and `speaker` of a sample index.
         kind: "speech" (one frame, no pixels), "video" (seven frames, no sound) or "joint".
         crop_size: side of the crops, px.
         seed: of noise and `other_frame`.
@@ -46,7 +53,7 @@ class ClipWindows(Dataset):
         self,
         store: ClipStore,
         clip_ids: Sequence[str],
-        speakers: Sequence[str],
+        names: Names,
         kind: Kind,
         crop_size: int,
         seed: int,
@@ -57,8 +64,8 @@ class ClipWindows(Dataset):
         self.store, self.clip_ids, self.kind = store, list(clip_ids), kind
         self.crop_size, self.seed, self.training = crop_size, seed, training
         self.num_frames = 1 if kind == "speech" else NUM_FRAMES
-        self._clip_number = {clip: number for number, clip in enumerate(self.clip_ids)}
-        self._speaker_number = {speaker: number for number, speaker in enumerate(speakers)}
+        self._clip_number = {clip: number for number, clip in enumerate(names.clips)}
+        self._speaker_number = {speaker: number for number, speaker in enumerate(names.speakers)}
         frames = [self._sample_frames(clip) for clip in self.clip_ids]
         self._frame = np.concatenate([np.empty(0, np.int64), *frames])
         self._stop = np.cumsum([len(frame) for frame in frames], dtype=np.int64)

@@ -122,8 +122,9 @@ def _video_frames(source: Path) -> Iterator[tuple[float, Frame]]:
                 if frame.is_corrupt:
                     raise DecodeError(f"damaged or cut off at frame {count}")
                 time = count / rate if frame.time is None else float(frame.time)
-                # not contiguous where the width is no multiple of 32, and dlib then reads garbage
-                yield time, np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+                # One thread: starting more for each frame takes longer than the conversion. Not contiguous where the
+                # width is no multiple of 32, and dlib then reads garbage.
+                yield time, np.ascontiguousarray(frame.to_ndarray(format="rgb24", threads=1))
                 count += 1
     except (av.FFmpegError, OSError) as error:
         where = f"damaged at frame {count}" if count else "not readable as video"

@@ -122,7 +122,10 @@ class DlibDetector:
         origin = np.asarray(box[:2], np.float64) - PREDICTOR_MARGIN * side
         size = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side * factor))
         to_patch = np.array([[factor, 0, -factor * origin[0]], [0, factor, -factor * origin[1]]])
-        patch = cv2.warpAffine(frame, to_patch, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        gray = cv2.cvtColor(
+            frame, cv2.COLOR_RGB2GRAY
+        )  # as good as colour to the predictor, a third of the work to warp
+        patch = cv2.warpAffine(gray, to_patch, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         corners = np.round((np.asarray(box, np.float64).reshape(2, 2) - origin) * factor).astype(int)
         shape = predictor(patch, rectangle(*corners.ravel().tolist()))
         points = np.array([(part.x, part.y) for part in shape.parts()], np.float64)
