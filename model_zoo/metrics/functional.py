@@ -1,0 +1,149 @@
+"""Scores of Song et al. 2020: PSNR and SSIM of frames, E_exp and E_ldmk of Eq. 5, one value a sample.
+
+Images are scored as floating-point numbers in the range of the networks, where the data range is 2: PSNR and SSIM are
+those of the same images in [0, 255] with a data range of 255, and never those of wrapped unsigned bytes.
+
+Shape legend: B batch, C channels, H/W pixels, E expression, L landmarks, N clips, R resamples.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+DATA_RANGE = 2.0  # of images in [-1, 1]
+MAX_PSNR = 100.0  # dB, of equal images: means stay finite
+SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # px, of the Gaussian window of Wang et al. 2004
+SSIM_C1, SSIM_C2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
+NUM_RESAMPLES = 2_000
+CONFIDENCE = 0.95
+
+
+def psnr(
+    predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"], region: Bool[Tensor, "B 1 H W"] | None = None
+) -> Float[Tensor, "B"]:
+    """Peak signal-to-noise ratio of each frame, dB, over all of its pixels or over those of a region.
+
+    Args:
+        predicted, true: images in [-1, 1].
+        region: pixels that count.
+
+    Raises:
+        ValueError: the shapes differ, or a region is empty.
+    """
+    _check_images(predicted, true, region)
+    squared = (predicted.float() - true.float()).square().mean(1)
+    error = _region_mean(squared, region)
+    return 10 * torch.log10(DATA_RANGE**2 / error.clamp_min(DATA_RANGE**2 * 10 ** (-MAX_PSNR / 10)))
+
+
+def ssim(
+    predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"], region: Bool[Tensor, "B 1 H W"] | None = None
+) -> Float[Tensor, "B"]:
+    """Structural similarity of each frame, the mean of its map over the region.
+
+    Without a region the map's border of 5 px is left out, where the window reaches beyond the image; both as in skimage
+    with `gaussian_weights=True, use_sample_covariance=False`, the definition of Wang et al. 2004.
+
+    Args:
+        predicted, true: images in [-1, 1].
+        region: pixels that count.
+
+    Raises:
+        ValueError: the shapes differ, a region is empty, or the image is smaller than the window.
+    """
+    _check_images(predicted, true, region)
+    similarity = ssim_map(predicted, true)
+    if region is None:
+        similarity = similarity[:, SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
+    return _region_mean(similarity, region)
+
+
+def ssim_map(predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W"]:
+    """Structural similarity around each pixel, the mean over channels; the image is mirrored beyond its border.
+
+    Raises:
+        ValueError: the image is smaller than the window.
+    """
+    if min(predicted.shape[-2:]) < 2 * SSIM_RADIUS + 1:
+        raise ValueError(f"SSIM needs images of at least 11 px, got {tuple(predicted.shape[-2:])}")
+    predicted, true = predicted.float(), true.float()
+    moments = torch.stack([predicted, true, predicted.square(), true.square(), predicted * true])
+    mean_p, mean_t, square_p, square_t, product = _gaussian(moments.flatten(0, 1)).unflatten(0, (5, -1))
+    variances = square_p - mean_p.square() + square_t - mean_t.square()
+    covariance = product - mean_p * mean_t
+    # Black is -1 here. Variances do not depend on where zero is, and rounding is least with zero in the middle.
+    mean_p, mean_t = mean_p + 1, mean_t + 1
+    luminance = (2 * mean_p * mean_t + SSIM_C1) / (mean_p.square() + mean_t.square() + SSIM_C1)
+    return (luminance * (2 * covariance + SSIM_C2) / (variances + SSIM_C2)).mean(1)
+
+
+def expression_error(predicted: Float[Tensor, "B E"], true: Float[Tensor, "B E"]) -> Float[Tensor, "B"]:
+    """E_exp of Eq. 5 for each sample: the mean over coefficients of their absolute error."""
+    return (predicted.float() - true.float()).abs().mean(-1)
+
+
+def landmark_error(predicted: Float[Tensor, "B L 2"], true: Float[Tensor, "B L 2"]) -> Float[Tensor, "B"]:
+    """E_ldmk of Eq. 5 for each sample: the mean over landmarks of their distance, px at 256."""
+    return (predicted.float() - true.float()).norm(dim=-1).mean(-1)
+
+
+def bootstrap_interval(
+    values: Float[Tensor, "N"], confidence: float = CONFIDENCE, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Percentile bootstrap interval of a mean over clips; NaN for fewer than two.
+
+    For a paired comparison pass the differences of two methods on the same clips.
+
+    Args:
+        values: one value a clip.
+        confidence: share of resamples within the interval.
+        num_resamples: R.
+        seed: of the resampling; no global random state is touched.
+    """
+    if len(values) < 2:
+        return values.new_full((), torch.nan), values.new_full((), torch.nan)
+    generator = torch.Generator().manual_seed(seed)
+    picks_RN = torch.randint(len(values), (num_resamples, len(values)), generator=generator)
+    means_R = values[picks_RN.to(values.device)].mean(1)
+    low, high = torch.quantile(means_R, means_R.new_tensor([(1 - confidence) / 2, (1 + confidence) / 2]))
+    return low, high
+
+
+def _region_mean(values: Float[Tensor, "B H W"], region: Bool[Tensor, "B 1 H W"] | None) -> Float[Tensor, "B"]:
+    if region is None:
+        return values.mean((1, 2))
+    weights = region[:, 0].to(values.dtype)
+    return (values * weights).sum((1, 2)) / weights.sum((1, 2))
+
+
+def _gaussian(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    steps = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-steps.square() / (2 * SSIM_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    rows, columns = (_mirrored(length, images.device) for length in images.shape[-2:])
+    planes = images.flatten(0, 1)[:, None]
+    planes = F.conv2d(planes.index_select(2, rows), kernel[:, None].expand(1, 1, -1, 1))
+    planes = F.conv2d(planes.index_select(3, columns), kernel.expand(1, 1, 1, -1))
+    return planes.view_as(images)
+
+
+def _mirrored(length: int, device: torch.device) -> Tensor:
+    """Indices of a row continued by its mirror image, the border pixel included (scipy's 'reflect')."""
+    inside = torch.arange(length, device=device)
+    return torch.cat([inside[:SSIM_RADIUS].flip(0), inside, inside[-SSIM_RADIUS:].flip(0)])
+
+
+def _check_images(predicted: Tensor, true: Tensor, region: Tensor | None) -> None:
+    if torch.compiler.is_compiling():
+        return
+    if predicted.shape != true.shape or predicted.dim() != 4:
+        raise ValueError(f"images must be (B, C, H, W) alike, got {tuple(predicted.shape)} and {tuple(true.shape)}")
+    if region is None:
+        return
+    if region.shape != (len(true), 1, *true.shape[-2:]):
+        raise ValueError(f"region must be (B, 1, H, W) of the images, got {tuple(region.shape)}")
+    if not region.flatten(1).any(1).all():
+        raise ValueError("the region of a sample is empty: its box must cover a pixel of the crop")
