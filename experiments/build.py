@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from datamodules.collected import CollectedDataModule
+from datamodules.corpus_module import available_cores
 from datamodules.grid import GridDataModule
-from datamodules.synthetic.corpus import synthetic_root
+from datamodules.synthetic.corpus import generate_grid_corpus
 from experiments.command_line import UserError
 from experiments.schema import Config, Corpus, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
@@ -33,7 +36,7 @@ from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.importers import import_ict, load_face
 from model_zoo.face.morphable import MorphableFace
-from model_zoo.face.procedural import procedural_face
+from model_zoo.face.procedural import cache_folder, procedural_face
 from model_zoo.render.discriminator import PatchDiscriminator
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.mouth_renderer import MouthRenderer
@@ -75,26 +78,45 @@ def build_face(config: Config) -> MorphableFace:
 def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModule | CollectedDataModule:
     """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout."""
     data = config.data
-    root = data.root if data.root is not None else synthetic_root(
-        data.corpus.value, data.synthetic.speakers, data.synthetic.sentences, data.synthetic.seed, data.prepare_workers
-    )
+    root = Path(data.root).expanduser() if data.root is not None else synthetic_corpus(config)
     kind = BATCH_KIND[task]
     module = GridDataModule if data.corpus is Corpus.grid else CollectedDataModule
     return module(
         root=root,
-        cache_root=cache_folder(config) / "stores",
+        cache_root=data.cache,
         face=face,
         kind=kind,
         crop_size=config.scale.crop,
         batch_size=config.scale.speech_batch if kind == "speech" else config.scale.video_batch,
         num_workers=data.batch_workers,
-        split=data.split.value,
+        split=data.split.value if data.split is not None else None,
         seed=config.seed,
         val_clips=data.val_clips,
         val_every=data.val_stride,
-        prepare_workers=data.prepare_workers or os.cpu_count() or 1,
+        prepare_workers=data.prepare_workers,
         progress=config.trainer.progress,
     )
+
+
+def synthetic_corpus(config: Config) -> Path:
+    """The built-in corpus in the raw layout of `data.corpus`, written into the cache folder on first use."""
+    synthetic, workers = config.data.synthetic, config.data.prepare_workers
+    workers = available_cores() if workers is None else workers
+    cache = cache_folder() if config.data.cache is None else Path(config.data.cache).expanduser()
+    name = f"{config.data.corpus.value}-{synthetic.speakers}x{synthetic.sentences}-seed{synthetic.seed}"
+    root = cache / "synthetic" / name
+    with Progress(console=Console(stderr=True), disable=not config.trainer.progress, transient=True) as bar:
+        task = bar.add_task("making synthetic clips")
+        show = partial(_show_progress, bar, task)
+        if config.data.corpus is Corpus.grid:
+            return generate_grid_corpus(root, synthetic.speakers, synthetic.sentences, synthetic.seed, workers, show)
+        from datamodules.synthetic.corpus import generate_collected_corpus
+
+        return generate_collected_corpus(root, synthetic.speakers, seed=synthetic.seed, workers=workers, progress=show)
+
+
+def _show_progress(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def judges_speakers(shares: list[float]) -> bool:

@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-CONFIG_MODULE = "experiments.conf"
+CONFIG_FOLDER = Path(__file__).parent / "conf"
 INTERRUPTED = 130  # exit status after Ctrl-C, as a shell gives it
 
 
@@ -68,7 +68,7 @@ def check_overrides(overrides: list[str]) -> DictConfig:
     """
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
             config = compose("config", overrides=overrides)
             missing = OmegaConf.missing_keys(config)
             if "task" in missing:
@@ -83,7 +83,7 @@ def check_overrides(overrides: list[str]) -> DictConfig:
 
 def experiments() -> list[str]:
     """Names of `conf/exp/*.yaml`."""
-    return sorted(path.stem for path in (Path(__file__).parent / "conf" / "exp").glob("*.yaml"))
+    return sorted(path.stem for path in (CONFIG_FOLDER / "exp").glob("*.yaml"))
 
 
 def _explain(error: Exception, overrides: list[str]) -> str:
@@ -104,7 +104,7 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 
 
 def _keys() -> list[str]:
-    with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
         config = compose("config")
     keys: list[str] = []
     stack: list[DictConfig] = [config]

@@ -25,9 +25,8 @@ def make_run_folder(config: Config, synthetic: bool) -> Path:
     Raises:
         UserError: the folder can't be written.
     """
-    inherited = os.environ.get(RUN_FOLDER_VARIABLE)
-    if inherited:
-        return Path(inherited)
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Path(os.environ[RUN_FOLDER_VARIABLE])
     name = f"{config.name}_synthetic" if synthetic else config.name
     parent = Path(config.output) / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

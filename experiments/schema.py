@@ -89,7 +89,7 @@ class DataConfig:
     corpus: Corpus = MISSING
     root: str | None = None  # folder of raw files; none: synthetic
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
-    split: Split = Split.hash
+    split: Split | None = None  # none: `hash` for GRID, `take` for collected
     batch_workers: int = 1  # loader processes
     prepare_workers: int | None = None  # preparation processes; none: one a core
     val_clips: int = 4  # held-out clips scored during training; all are scored at the end

@@ -1,0 +1,95 @@
+"""Every experiment of `conf/exp`, found by discovery, from raw video to a run folder, at the smoke scale."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
+from experiments import build
+from experiments.command_line import UserError, check_overrides, experiments
+from experiments.run import run, stages
+from experiments.schema import Config, Task, register
+
+register()
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora")
+    generate_grid_corpus(folder / "grid", num_speakers=4, sentences_per_speaker=5, seed=0, workers=1)
+    generate_collected_corpus(folder / "collected", num_speakers=1, views=("front",), seconds=3, seed=0, workers=1)
+    return folder
+
+
+def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
+    config = check_overrides(
+        [
+            f"+exp={name}",
+            "scale=smoke",
+            f"data.root={corpora / name.split('_')[0]}",
+            f"data.cache={corpora / 'cache'}",
+            f"output={output}",
+            "data.batch_workers=0",
+            "data.prepare_workers=1",
+            "data.val_clips=1",
+            "data.val_stride=25",
+            "trainer.progress=false",
+            "trainer.log_every=1",
+            *more,
+        ]
+    )
+    return OmegaConf.to_object(config)
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_every_experiment_runs(name, corpora, tmp_path):
+    folder = run(configure(name, corpora, tmp_path))
+    assert folder.parent == tmp_path / name
+    results = json.loads((folder / "results.json").read_text())
+    assert results["clips"] > 0
+    for row in results["rows"].values():
+        for column, score in row.items():
+            assert score["mean"] == score["mean"], column
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["state_dict"]
+    with (folder / "metrics.csv").open() as file:
+        names = set(csv.DictReader(file).fieldnames or ())
+    for loss in results["active_losses"]:
+        assert f"train/loss_{loss}" in names
+    if name.endswith(("renderer", "joint")):
+        (video,) = (folder / "samples").glob("test_*.mp4") if results["clips"] == 1 else sorted(folder.glob("samples/test_*.mp4"))[:1]
+        with av.open(str(video)) as container:
+            assert {stream.type for stream in container.streams} == {"video", "audio"}
+        assert list(folder.glob("wandb/offline-run-*"))
+
+
+def test_no_data_is_one_line(tmp_path):
+    with pytest.raises((UserError, ValueError), match=r"missing|does not exist|no such|not found"):
+        run(configure("grid_joint", tmp_path / "nowhere", tmp_path))
+
+
+def test_an_output_that_cannot_be_written(corpora, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="output="):
+        run(configure("grid_a2e", corpora, tmp_path / "file" / "below"))
+
+
+def test_more_devices_than_there_are(corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="has 1 GPU: use trainer.devices=1"):
+        run(configure("grid_a2e", corpora, tmp_path, "trainer.devices=2"))
+
+
+def test_norm_needs_speakers(corpora, tmp_path):
+    config = configure("grid_joint", corpora, tmp_path)
+    assert stages(config, [0.25] * 4) == [Task.speaker_id, Task.audio_to_expression, Task.joint]
+    assert stages(config, [0.5, 0.5]) == [Task.audio_to_expression, Task.joint]
+    assert not build.judges_speakers([0.6, 0.2, 0.1, 0.1])
+

@@ -1,0 +1,135 @@
+"""A talking disc: a world small enough to train in seconds, in which speech, face and pixels depend on one another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.batch import JointBatch, SpeechBatch, VideoBatch, collate
+from lightning_modules.audio_to_expression import SpeechLossWeights, SpeechObjective
+from lightning_modules.joint import JointModule
+from lightning_modules.renderer import RendererModule, RenderLossWeights, RenderObjective
+from model_zoo.audio.audio_to_expression import AudioToExpression
+from model_zoo.audio.id_removal import AudioIdRemoval
+from model_zoo.audio.speech_to_expression import SpeechToExpression
+from model_zoo.audio.standardise import MfccStandardise
+from model_zoo.audio.vggvox import VGGVox
+from model_zoo.face.morphable import MorphableFace
+from model_zoo.functional.masks import mouth_box, mouth_region
+from model_zoo.render.discriminator import PatchDiscriminator
+from model_zoo.render.generator import UNetGenerator
+from model_zoo.render.mouth_renderer import MouthRenderer
+
+SIZE = 32  # px
+NUM_SPEAKERS = 4
+
+
+def face() -> MorphableFace:
+    """68 vertices on a disc; the first expression mode opens the mouth."""
+    angle = torch.linspace(0, 2 * torch.pi, 69)[:-1]
+    mean = torch.stack([0.8 * angle.cos(), 0.8 * angle.sin(), torch.zeros(68)], dim=1)
+    mean[36, :2], mean[45, :2] = torch.tensor([-0.5, -0.4]), torch.tensor([0.5, -0.4])
+    ring = torch.linspace(0, 2 * torch.pi, 21)[:-1]
+    mean[48:, 0], mean[48:, 1] = 0.3 * ring.cos(), 0.4 + 0.08 * ring.sin()
+    shape_basis, expression_basis = torch.zeros(68, 3, 199), torch.zeros(68, 3, 29)
+    expression_basis[48:, 1, 0] = ring.sin() / ring.sin().norm()
+    shape_std, expression_std = torch.zeros(199), torch.zeros(29)
+    expression_std[0] = 0.4
+    return MorphableFace(
+        mean=mean,
+        shape_basis=shape_basis,
+        shape_std=shape_std,
+        expression_basis=expression_basis,
+        expression_std=expression_std,
+        triangles=torch.tensor([[0, 1, 2]]),
+        landmark_index=torch.arange(68),
+    )
+
+
+def clip_samples(model: MorphableFace, seed: int, num_samples: int, clip: int = 0) -> list[JointBatch]:
+    """Samples in which one cepstrum says how far the mouth is open, and the pixels show it."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    pose = torch.tensor([0.0, 0.0, 0.0, 128.0, 128.0, 4.3]).expand(7, 6)
+    shape = torch.zeros(199)
+    for frame in range(num_samples):
+        opening = torch.rand(1, generator=generator) * 3 - 1
+        mfcc = 0.3 * torch.randn(124, 13, generator=generator)
+        mfcc[:, 1] += opening
+        expression = torch.zeros(7, 29)
+        expression[:, 0] = opening
+        landmarks = model.project_landmarks(shape, expression, pose).detach()
+        images = draw(landmarks)
+        speech = SpeechBatch(
+            mfcc=mfcc,
+            expression=expression,
+            pose=pose.clone(),
+            shape=shape,
+            landmarks=landmarks,
+            speaker=torch.tensor(frame % NUM_SPEAKERS),
+            clip=torch.tensor(clip),
+            frame=torch.tensor(frame),
+        )
+        every_opening = torch.zeros(3, 29)
+        every_opening[:, 0] = torch.tensor([-1.0, 0.5, 2.0])
+        extent = model.project_landmarks(shape, every_opening, pose[:3]).detach()
+        video = VideoBatch(
+            frames=images,
+            landmarks=landmarks,
+            mouth_box=mouth_box(extent),
+            mouth_region=mouth_region(extent),
+            noise=torch.rand(3, SIZE, SIZE, generator=generator) * 2 - 1,
+            mean_frame=images.mean(0),
+            other_frame=images[0],
+            clip=torch.tensor(clip),
+            frame=torch.tensor(frame),
+        )
+        samples.append(JointBatch(speech, video))
+    return samples
+
+
+def draw(landmarks_TL2: Tensor) -> Tensor:
+    """(T, 3, SIZE, SIZE): a gray face whose mouth is dark between the lips."""
+    centre = (torch.arange(SIZE) + 0.5) * 256 / SIZE - 0.5
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    mouth = landmarks_TL2[:, 48:68]
+    middle = mouth.mean(1)[:, :, None, None]
+    radius = ((mouth - mouth.mean(1, keepdim=True)).abs().amax(1) + 1)[:, :, None, None]
+    inside = ((x - middle[:, 0]) / radius[:, 0]) ** 2 + ((y - middle[:, 1]) / radius[:, 1]) ** 2
+    return (0.5 - 1.2 * torch.sigmoid(4 * (1 - inside)))[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def speech_networks() -> SpeechToExpression:
+    """ID removal and translation, narrow."""
+    return SpeechToExpression(MfccStandardise(13), AudioIdRemoval(13, 3, 8), AudioToExpression(13, 16, 1))
+
+
+def joint_module(
+    speech_weights: SpeechLossWeights | None = None, render_weights: RenderLossWeights | None = None, **options
+) -> JointModule:
+    """The joint module on the talking disc, every network narrow; the speaker network and D are random."""
+    torch.manual_seed(0)
+    return JointModule(
+        speech_networks(),
+        SpeechObjective(face(), VGGVox(NUM_SPEAKERS, 13, 1 / 16), speech_weights or SpeechLossWeights()),
+        MouthRenderer(UNetGenerator(28, SIZE, 8)),
+        RenderObjective(PatchDiscriminator(7, SIZE, 8), None, render_weights or RenderLossWeights()),
+        num_clips=2,
+        **options,
+    )
+
+
+def renderer_module(render_weights: RenderLossWeights | None = None) -> RendererModule:
+    """The renderer on the talking disc."""
+    torch.manual_seed(0)
+    return RendererModule(
+        MouthRenderer(UNetGenerator(28, SIZE, 8)),
+        RenderObjective(PatchDiscriminator(7, SIZE, 8), None, render_weights or RenderLossWeights()),
+        num_clips=2,
+    )
+
+
+def loader(samples: list, batch_size: int = 4) -> DataLoader:
+    """In order; with nothing random."""
+    return DataLoader(samples, batch_size=batch_size, collate_fn=collate)
