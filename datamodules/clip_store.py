@@ -45,7 +45,7 @@ class ClipData:
     """Everything of a clip but its row. Landmarks, boxes and poses in px of the 256-pixel crop.
 
     Attributes:
-        crops: JPEG files, one a frame. mean_crop: JPEG of the mean of all crops.
+        crops: JPEG files, one a frame. mean_crop: JPEG of the mean of the valid ones.
         landmarks: projected from the fit. landmarks_detected: what was seen, NaN where nothing was.
         valid: frames with a fit of their own; the others are interpolated.
         crop_transform: similarity, source frame px -> crop px.
@@ -133,7 +133,7 @@ class Clip:
         return np.stack([decoded[frame] for frame in frames])
 
     def mean_crop(self, size: int = CROP_UNITS) -> UInt8[np.ndarray, "S S 3"]:
-        """Mean of all crops of the clip, the trivial predictor `mean-frame`."""
+        """Mean of the valid crops of the clip, the trivial predictor `mean-frame`."""
         if size not in self._mean:
             self._mean[size] = decode_crop(self.jpeg(self.num_frames), size)
         return self._mean[size]

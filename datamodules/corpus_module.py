@@ -30,7 +30,7 @@ from datamodules.prepare.sources import Scan
 from datamodules.sampler import ClipChunks, EpochSampler
 from datamodules.splits import Split, split_clips
 from datamodules.windows import ClipWindows, Kind, Names
-from model_zoo.face.detector import DlibDetector
+from model_zoo.face.detector import DlibDetector, FaceDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder
 
@@ -65,6 +65,7 @@ class CorpusDataModule(pl.LightningDataModule):
         samples_per_epoch: over all ranks; default every training frame once.
         seed: of order, noise and `other_frame`.
         settings: of the preparation.
+        detector: finds faces and landmarks while preparing; None: dlib.
         progress: shows a bar while preparing.
 
     Attributes:
@@ -93,6 +94,7 @@ class CorpusDataModule(pl.LightningDataModule):
         samples_per_epoch: int | None = None,
         seed: int = 0,
         settings: PrepareSettings | None = None,
+        detector: FaceDetector | None = None,
         progress: bool = True,
     ) -> None:
         super().__init__()
@@ -102,21 +104,24 @@ class CorpusDataModule(pl.LightningDataModule):
         self.split = split or self.default_split
         self.val_clips, self.val_every = val_clips, val_every
         self.samples_per_epoch, self.seed = samples_per_epoch, seed
-        self.settings, self.progress = settings or PrepareSettings(consent=self.consent), progress
+        self.settings = settings or PrepareSettings(consent=self.consent)
+        self.detector, self.progress = detector or DlibDetector(), progress
         cache = cache_folder() / "clips" if cache_root is None else Path(cache_root).expanduser()
         self.store_root = cache / self._store_name()
 
     def _store_name(self) -> str:
         where = str(self.root.expanduser().resolve())
-        fingerprint = self.settings.fingerprint(self.face, DlibDetector.name)
+        fingerprint = self.settings.fingerprint(self.face, self.detector.name)
         return f"{self.root.name}-{hashlib.sha256((where + fingerprint).encode()).hexdigest()[:12]}"
 
     def prepare_data(self) -> None:
         """Prepare what is not prepared yet. Lightning calls this on one process of each machine."""
         sources = type(self).scan(self.root)
-        if is_prepared(sources, self.store_root, self.face, self.settings):
+        if is_prepared(sources, self.store_root, self.face, self.settings, self.detector):
             return
-        report = prepare_corpus(sources, self.store_root, self.face, self.prepare_workers, self.progress, self.settings)
+        report = prepare_corpus(
+            sources, self.store_root, self.face, self.prepare_workers, self.progress, self.settings, self.detector
+        )
         if self.progress:
             Console(stderr=True).print(report.table())
 

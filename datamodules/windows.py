@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -128,7 +128,7 @@ class ClipWindows(Dataset):
             mouth_region=clip.mouth_region,
             noise=noise_field(*seed, size=self.crop_size),
             mean_frame=to_image(clip.mean_crop(self.crop_size)),
-            other_frame=to_image(crops.get(clip, other_frame(clip.num_frames, frame, *seed))),
+            other_frame=to_image(crops.get(clip, other_frame(clip.valid, frame, *seed))),
             clip=torch.tensor(self._clip_number[clip.id]),
             frame=torch.tensor(frame),
         )
@@ -152,7 +152,8 @@ def to_image(crop: UInt8[np.ndarray, "*T H W 3"]) -> Float[Tensor, "*T 3 H W"]:
     return torch.from_numpy(crop).movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1.0)
 
 
-def other_frame(num_frames: int, frame: int, *seed: int | str) -> int:
-    """A frame of the clip other than `frame`, drawn by the seed (the same one if the clip has no other)."""
+def other_frame(valid: Bool[Tensor, "T"], frame: int, *seed: int | str) -> int:
+    """A valid frame of the clip other than `frame`, drawn by the seed; `frame` itself if there is no other."""
+    others = [other for other in valid.nonzero().ravel().tolist() if other != frame]
     digest = hashlib.blake2b("\0".join(map(str, (*seed, "other", frame))).encode(), digest_size=8).digest()
-    return (frame + 1 + int.from_bytes(digest) % max(1, num_frames - 1)) % num_frames
+    return others[int.from_bytes(digest) % len(others)] if others else frame

@@ -127,14 +127,14 @@ class ClipMaker:
         fit: FaceFit,
         words: list[Word],
     ) -> ClipData:
-        crop = crop_from_fit(self.face, fit.shape, fit.pose, fit.valid, self.settings.smoothing)
+        crop = crop_from_fit(self.face, fit.shape, fit.expression, fit.pose, fit.valid, self.settings.smoothing)
         landmarks = self.face.project_landmarks(fit.shape, fit.expression, crop.pose)
         jpegs, total = [], np.zeros(())
-        for frame, transform in zip(frames, crop.transform.numpy(), strict=True):
+        for frame, transform, valid in zip(frames, crop.transform.numpy(), fit.valid.tolist(), strict=True):
             image = warp_crop(frame, transform)
             jpegs.append(encode_crop(image, self.settings.jpeg_quality))
-            total = total + image
-        mean = np.round(total / len(jpegs)).astype(np.uint8)
+            total = total + image * valid
+        mean = np.round(total / int(fit.valid.sum())).astype(np.uint8)
         return ClipData(
             crops=jpegs,
             mean_crop=encode_crop(mean, self.settings.jpeg_quality),

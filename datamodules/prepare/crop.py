@@ -1,7 +1,8 @@
 """The crop that follows the head and cannot follow the mouth (DESIGN §2).
 
 Centre, scale and roll come from the rigid part of the fit alone, smoothed so slowly that nothing at the rate of speech
-is left in them. The crop is a similarity per frame, stored exactly, so an edited crop can be put back.
+is left in them; what still runs parallel to the mouth's opening, by chance or by an imperfect fit, is taken out. The
+crop is a similarity per frame, stored exactly, so an edited crop can be put back.
 
 Shape legend: T frames, E expression, P pose.
 """
@@ -24,6 +25,7 @@ CROP_SIZE = 256  # px, the side of every stored crop
 EYE_DISTANCE = 0.30  # of the side: outer-eye distance of the neutral head seen from the front
 EYE_CENTRE = (0.50, 0.38)  # of the side: where the midpoint of the outer eye corners goes
 OUTER_EYES = (36, 45)
+INNER_LIPS = (62, 66)  # the middle of each
 
 # Frames. Syllables come at 3 to 6 Hz; a Gaussian this wide passes 4% of 1 Hz and nothing above.
 SMOOTHING = 10.0
@@ -46,6 +48,7 @@ class Crop(NamedTuple):
 def crop_from_fit(
     face: MorphableFace,
     shape: Float[Tensor, "199"],
+    expression: Float[Tensor, "T 29"],
     pose: Float[Tensor, "T 6"],
     valid: Bool[Tensor, "T"],
     smoothing: float = SMOOTHING,
@@ -55,6 +58,7 @@ def crop_from_fit(
     Args:
         face: the model that was fitted.
         shape: identity of the clip.
+        expression: of every frame; says how far the mouth is open.
         pose: in frame px.
         valid: frames with a fit; the others are interpolated.
         smoothing: standard deviation of the Gaussian over time, frames.
@@ -74,6 +78,9 @@ def crop_from_fit(
     roll = torch.atan2(rotation[:, 1, 0], rotation[:, 0, 0])  # of the ear-to-ear axis in the image
     rigid = torch.cat([centre, pose[:, 5:], roll.sin()[:, None], roll.cos()[:, None]], dim=1)
     rigid = smooth_over_time(rigid, smoothing)
+    lips = face.landmarks(shape, expression)[:, list(INNER_LIPS)].double()
+    opening = fill_gaps((lips[:, 1] - lips[:, 0]).norm(dim=-1, keepdim=True), valid)
+    rigid = without_component(rigid, smooth_over_time(opening, smoothing), opening)
 
     factor = EYE_DISTANCE * CROP_SIZE / (eye_distance.double() * rigid[:, 2].exp())
     roll = torch.atan2(rigid[:, 3], rigid[:, 4])
@@ -106,6 +113,17 @@ def smooth_over_time(values: Float[Tensor, "T D"], sigma: float = SMOOTHING) -> 
     if len(values) < 2:
         return values.clone()
     return ((s2 * y0 - s1 * y1) / determinant).T
+
+
+def without_component(
+    values: Float[Tensor, "T D"], slow: Float[Tensor, "T 1"], signal: Float[Tensor, "T 1"]
+) -> Float[Tensor, "T D"]:
+    """Values less that multiple of `slow`, the smoothed signal, which leaves them uncorrelated with `signal`."""
+    centred = signal - signal.mean()
+    shared = (centred * (slow - slow.mean())).sum()
+    if shared <= 1e-9 * len(signal):  # nothing moves
+        return values
+    return values - (centred.T @ (values - values.mean(0))) / shared * (slow - slow.mean())
 
 
 def warp_crop(frame: Frame, transform: Float[np.ndarray, "2 3"], size: int = CROP_SIZE) -> UInt8[np.ndarray, "S S 3"]:

@@ -68,8 +68,8 @@ def resample_frames(timed: Iterable[tuple[float, Frame]]) -> Iterator[Frame]:
         index += 1
 
 
-def read_audio(source: Path, video_start: float = 0.0) -> Float32[np.ndarray, "N"]:
-    """Sound as 16 kHz mono in [-1, 1], sample 0 at `video_start` on the file's own clock (seconds).
+def read_audio(source: Path, since: float) -> Float32[np.ndarray, "N"]:
+    """Sound as 16 kHz mono in [-1, 1], sample 0 at `since` on the file's own clock (s): that of its first frame.
 
     Raises:
         DecodeError: if there is no readable sound.
@@ -91,7 +91,7 @@ def read_audio(source: Path, video_start: float = 0.0) -> Float32[np.ndarray, "N
     if not chunks:
         raise DecodeError("no sound")
     samples = np.concatenate(chunks).astype(np.float32)
-    lag = round(((start or 0.0) - video_start) * SAMPLE_RATE)
+    lag = round(((start or 0.0) - since) * SAMPLE_RATE)
     return np.pad(samples, (lag, 0)) if lag > 0 else samples[-lag:]
 
 

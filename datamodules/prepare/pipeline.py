@@ -80,12 +80,16 @@ def prepare_corpus(
 
 
 def is_prepared(
-    sources: Sequence[SourceClip], out: Path, face: MorphableFace, settings: PrepareSettings | None = None
+    sources: Sequence[SourceClip],
+    out: Path,
+    face: MorphableFace,
+    settings: PrepareSettings | None = None,
+    detector: FaceDetector | None = None,
 ) -> bool:
-    """Whether `prepare_corpus` with dlib would have nothing to do."""
+    """Whether `prepare_corpus` with the same arguments would have nothing to do."""
     if not (out / MANIFEST).is_file():
         return False
-    fingerprint = (settings or PrepareSettings()).fingerprint(face, DlibDetector.name)
+    fingerprint = (settings or PrepareSettings()).fingerprint(face, (detector or DlibDetector()).name)
     report, missing = _already_there(sources, out, fingerprint)
     return not missing and {row.id for row in report.rows} == {row.id for row in read_manifest(out)}
 

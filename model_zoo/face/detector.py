@@ -122,9 +122,7 @@ class DlibDetector:
         origin = np.asarray(box[:2], np.float64) - PREDICTOR_MARGIN * side
         size = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side * factor))
         to_patch = np.array([[factor, 0, -factor * origin[0]], [0, factor, -factor * origin[1]]])
-        gray = cv2.cvtColor(
-            frame, cv2.COLOR_RGB2GRAY
-        )  # as good as colour to the predictor, a third of the work to warp
+        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)  # the predictor does as well, and the warp is cheaper
         patch = cv2.warpAffine(gray, to_patch, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         corners = np.round((np.asarray(box, np.float64).reshape(2, 2) - origin) * factor).astype(int)
         shape = predictor(patch, rectangle(*corners.ravel().tolist()))
