@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from model_zoo.face.head_geometry import to_chart
-from model_zoo.face.head_parts import Region
+from datamodules.synthetic.hair import FEMININE, MASCULINE
+from model_zoo.face.head_parts import EYE_SEGMENTS, Region
 from model_zoo.face.procedural import ProceduralHead
 
 SKIN_TONES = (
@@ -33,19 +33,6 @@ _CLOTHES = (
 _BACKGROUNDS = (
     np.array([(40, 150, 205), (70, 120, 170), (150, 160, 165), (110, 140, 110), (175, 160, 140), (120, 116, 128)]) / 255
 )
-
-# Lower edge of the hair over the azimuth (rad): v of the chart, for each style. Beside it: thickness and whether it hangs.
-_AZIMUTH = (0.0, 0.45, 0.80, 1.02, 1.20, 1.40, 1.55, 1.80, 2.05, 2.50, np.pi)
-_STYLES: dict[str, tuple[tuple[float, ...], float, bool]] = {
-    "short": ((-0.60, -0.57, -0.44, -0.22, 0.05, 0.10, -0.22, -0.20, 0.45, 0.75, 0.85), 0.10, False),
-    "fringe": ((-0.42, -0.42, -0.38, -0.15, 0.12, 0.15, -0.18, -0.18, 0.50, 0.80, 0.90), 0.15, False),
-    "full": ((-0.62, -0.60, -0.48, -0.20, 0.15, 0.20, -0.15, -0.10, 0.55, 0.90, 1.00), 0.20, False),
-    "receding": ((-0.78, -0.95, -0.85, -0.35, 0.05, 0.05, -0.22, -0.20, 0.40, 0.70, 0.80), 0.06, False),
-    "tied": ((-0.66, -0.62, -0.48, -0.25, -0.05, 0.00, -0.25, -0.22, 0.40, 0.60, 0.65), 0.08, False),
-    "bob": ((-0.62, -0.58, -0.46, -0.16, 0.45, 1.05, 1.15, 1.20, 1.20, 1.20, 1.20), 0.14, True),
-    "long": ((-0.66, -0.62, -0.50, -0.18, 0.60, 1.70, 1.90, 1.95, 1.95, 1.95, 1.95), 0.13, True),
-}
-_HANGING_RADIUS = 1.00  # of hanging hair about the neck's axis
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,6 @@ def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
     hair = _HAIR_COLOURS[rng.integers(0, 3) if tone > 0.45 else rng.integers(0, len(_HAIR_COLOURS))]
     light = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.5, -0.2), -0.9])
     masculine = rng.uniform() < 0.5
-    styles = ("short", "fringe", "full", "receding") if masculine else ("tied", "bob", "long", "full", "bob", "long")
     return Look(
         skin=skin,
         lip=skin * np.array([0.80, 0.55, 0.55]) * (1 + rng.normal(0, 0.03, 3)),
@@ -95,7 +81,7 @@ def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
         hair=hair,
         brow=0.6 * np.minimum(0.45 * skin, 1) + 0.4 * np.minimum(hair, 0.6 * skin),
         cloth=_CLOTHES[rng.integers(len(_CLOTHES))] * rng.uniform(0.8, 1.2),
-        hairstyle=str(rng.choice(styles)),
+        hairstyle=str(rng.choice(MASCULINE if masculine else FEMININE)),
         stubble=float(rng.uniform(0.0, 0.5) ** 1.5) if masculine else 0.0,
         blush=float(rng.uniform(0.4, 1.0)),
         ambient=float(rng.uniform(0.42, 0.56)),
@@ -112,7 +98,7 @@ def albedo(head: ProceduralHead, look: Look) -> Float[np.ndarray, "V 3"]:
     """Colour of every vertex of the head under white light of level 1."""
     mean, region = head.face.mean.numpy().astype(np.float64), head.region.numpy()
     palette = {
-        Region.SKIN: look.skin, Region.LIP: look.lip, Region.EYE_WHITE: (0.90, 0.88, 0.86), Region.IRIS: look.iris,
+        Region.SKIN: look.skin, Region.LIP: look.lip, Region.EYE_WHITE: (0.84, 0.82, 0.81), Region.IRIS: look.iris,
         Region.PUPIL: (0.04, 0.03, 0.03), Region.TEETH: (0.90, 0.87, 0.80), Region.GUM: (0.58, 0.28, 0.27),
         Region.TONGUE: (0.66, 0.33, 0.32), Region.CAVITY: (0.30, 0.10, 0.09), Region.LID: look.skin * [0.85, 0.68, 0.64],
     }  # fmt: skip
@@ -138,6 +124,9 @@ def albedo(head: ProceduralHead, look: Look) -> Float[np.ndarray, "V 3"]:
     paint(0.92 * _brow_weight(head, mean), look.brow)
     border = head.lip_rings[0].numpy()  # the border is half skin: a soft edge
     colours[border] = 0.5 * look.lip + 0.5 * look.skin
+    for side in ("left", "right"):  # the light's reflection on the cornea
+        rings = head.parts[f"eye_{side}"].numpy().reshape(-1, EYE_SEGMENTS)
+        colours[rings[2:4, -5:-3]] = 0.95
     margins, half = head.lid_rings[:, 0].numpy(), head.lid_rings.shape[2] // 2
     colours[margins[:, : half + 1]] = look.skin * 0.38  # lashes
     colours[margins[:, half + 1 :]] = look.skin * 0.74
@@ -156,36 +145,7 @@ def occlusion(head: ProceduralHead) -> Float[np.ndarray, "V"]:
     throat = (
         np.clip((mean[:, 1] - 1.40) / 0.15, 0, 1) * np.clip((0.9 - mean[:, 2]) / 0.4, 0, 1) * (region == Region.SKIN)
     )
-    return shade * (1 - 0.25 * throat)
-
-
-def hair_shell(head: ProceduralHead, look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Hair as a second skin above the scalp.
-
-    Returns:
-        rows (N,) of the head's vertices that it covers; triangles (F, 3) into those rows; offsets (N,) along the normals,
-        outer-eye distances, negative at the edge so that it sinks into the skin; colours (N, 3).
-    """
-    line, thickness, hangs = _STYLES[look.hairstyle]
-    chart, mean = head.chart.numpy(), head.face.mean.numpy().astype(np.float64)
-    on_skin = ~np.isnan(chart[:, 0])
-    u, v = np.abs(np.where(on_skin, chart[:, 0], 0.0)), np.where(on_skin, chart[:, 1], 9.0)
-    rng = np.random.default_rng(look.seed)
-    ragged = 0.025 * np.sin(u * 23 + rng.uniform(0, 6)) + 0.02 * np.sin(u * 41 + rng.uniform(0, 6))
-    weight = np.clip((np.interp(u, _AZIMUTH, line) + ragged - v) / 0.16, -1, 1)
-    covered = weight > -1
-    triangles = head.face.triangles.numpy()
-    triangles = triangles[covered[triangles].all(axis=1)]
-    rows, inverse = np.unique(triangles, return_inverse=True)
-    rise = thickness * (1 + 0.5 * np.clip(-v[rows], 0, 1)) * np.sqrt(np.clip(weight[rows], 0, 1))
-    if hangs:
-        radius = to_chart(mean[rows])[:, 2]
-        rise = np.maximum(
-            rise, (_HANGING_RADIUS - radius) * np.clip(v[rows] / 0.3, 0, 1) * np.clip(weight[rows] * 3, 0, 1)
-        )
-    offsets = rise - 0.04 * np.clip(0.4 - weight[rows], 0, 1)
-    strands = 1 + 0.22 * np.sin(17 * chart[rows, 0] + 3 * np.sin(4 * chart[rows, 1])) * rng.uniform(0.3, 1, len(rows))
-    return rows, inverse.reshape(-1, 3), offsets, np.clip(look.hair * strands[:, None], 0, 1)
+    return shade * (1 - 0.38 * throat)
 
 
 def torso(look: Look, segments: int = 48) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -219,7 +179,9 @@ def background(look: Look, width: int, height: int) -> Float[np.ndarray, "H W 3"
         for _ in range(14):
             x0, y0 = rng.uniform(0, width), rng.uniform(0, height)
             w, h = rng.uniform(0.05, 0.25, 2) * width
-            colour = look.background + look.clutter * rng.normal(0, 1.5, 3)
+            colour = look.background * (1 + look.clutter * rng.normal(0, 2.5)) + 0.5 * look.clutter * rng.normal(
+                0, 1, 3
+            )
             cv2.rectangle(image, (int(x0), int(y0)), (int(x0 + w), int(y0 + h)), colour.tolist(), -1)
         image = cv2.GaussianBlur(image, (0, 0), 0.018 * width)
     return np.clip(image, 0, 1).astype(np.float32)
@@ -236,7 +198,7 @@ def _brow_weight(head: ProceduralHead, mean: np.ndarray) -> np.ndarray:
         towards_nose = np.linspace(0, 1, 60) if rows[0] == 17 else np.linspace(1, 0, 60)
         thickness = 0.020 + 0.018 * towards_nose
         distance = np.linalg.norm(mean[:, None] - line[None], axis=2) / thickness
-        weight = np.maximum(weight, np.exp(-(distance.min(axis=1) ** 3)))
+        weight = np.maximum(weight, np.exp(-(distance.min(axis=1) ** 2)))
     return weight
 
 

@@ -60,6 +60,8 @@ _U = Viseme({"jaw_open": 0.12, "pucker": 0.90, "funnel": 0.30}, 1.0, 18, {"pucke
 _SCHWA = Viseme({"jaw_open": 0.26}, 0.5, 22)
 _REST = Viseme({}, 1.5, 10)
 _EDGE = 0.03  # s, how far at most a segment's edge belongs to its neighbour already
+_REACH = 2.0  # s, beyond which a segment has no say
+_BLOCK = 250  # frames worked out at once
 
 # espeak-ng's English phoneme names (stress marks off). A diphthong is two visemes in turn.
 VISEMES: dict[str, tuple[Viseme, ...]] = {
@@ -126,12 +128,16 @@ def articulate(
     targets = np.array([[v.targets.get(c, 0.0) for c in CONTROLS] for v in visemes])
     strength = np.array([[v.insists.get(c, v.strength) for c in CONTROLS] for v in visemes])
     rate = np.array([v.rate for v in visemes]) * style.briskness
-    # τ of the dominance: 0 in the middle 60% of a segment, then the time since.
     margin = np.minimum(0.2 * (ends - starts), _EDGE)
-    outside = np.maximum(np.maximum(starts + margin - times[:, None], times[:, None] - ends + margin), 0)
-    dominance = np.exp(-rate * outside)[..., None] * strength  # (T, S, C)
-    controls = (dominance * targets).sum(axis=1) / dominance.sum(axis=1)
-    return _actions(dict(zip(CONTROLS, (np.clip(controls * style.gain, 0, 1.2)).T, strict=True)), style)
+    controls = np.empty((len(times), len(CONTROLS)))
+    for first in range(0, len(times), _BLOCK):
+        t = times[first : first + _BLOCK]
+        near = (starts < t[-1] + _REACH) & (ends > t[0] - _REACH)
+        # τ of the dominance: 0 in the middle of a segment, then the time since.
+        outside = np.maximum(np.maximum((starts + margin)[near] - t[:, None], t[:, None] - (ends - margin)[near]), 0)
+        dominance = np.exp(-rate[near] * outside)[..., None] * strength[near]  # (T, S, C)
+        controls[first : first + _BLOCK] = (dominance * targets[near]).sum(axis=1) / dominance.sum(axis=1)
+    return _actions(dict(zip(CONTROLS, np.clip(controls * style.gain, 0, 1.2).T, strict=True)), style)
 
 
 def _actions(control: dict[str, np.ndarray], style: Style) -> dict[str, np.ndarray]:

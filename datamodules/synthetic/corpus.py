@@ -25,12 +25,11 @@ from datamodules.synthetic.head import HeadRenderer
 from datamodules.synthetic.motion import FRAME_RATE, draw_motion
 from datamodules.synthetic.raw_video import write_mpeg1
 from datamodules.synthetic.speech import (
-    SAMPLE_RATE,
     Utterance,
     Voice,
-    centred,
     draw_sentences,
     draw_voice,
+    placed,
     sentence,
     speak,
 )
@@ -63,8 +62,8 @@ class Speaker:
 
 def draw_speaker(seed: int, index: int, num_speakers: int) -> Speaker:
     """Person `index` of a corpus; skin tones are spread evenly over the speakers."""
-    rng = _rng(seed, "speaker", index)
-    order = _rng(seed, "tones").permutation(max(num_speakers, index + 1))
+    rng = seeded(seed, "speaker", index)
+    order = seeded(seed, "tones").permutation(max(num_speakers, index + 1))
     tone = (order[index] + rng.uniform(0.2, 0.8)) / len(order)
     return Speaker(
         index,
@@ -108,10 +107,10 @@ def generate_grid_corpus(
     names = [
         (index, name)
         for index in range(num_speakers)
-        for name in draw_sentences(sentences_per_speaker, _rng(seed, "sentences", index))
+        for name in draw_sentences(sentences_per_speaker, seeded(seed, "sentences", index))
     ]
     wanted = [clip for clip in names if not _grid_files(root, *clip)["video"].exists()]
-    _run(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
+    run_clips(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
     return root
 
 
@@ -143,11 +142,11 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
 
     def make(clip: tuple[int, str]) -> None:
         index, name = clip
-        speaker, rng = person(index), _rng(seed, "clip", index, name)
+        speaker, rng = person(index), seeded(seed, "clip", index, name)
         spoken = speak(sentence(name), speaker.voice)
         start = min(rng.uniform(0.35, 0.65), GRID_FRAMES / FRAME_RATE - 0.3 - spoken.duration)
-        utterance = _recorded(centred(spoken, GRID_FRAMES / FRAME_RATE, max(start, 0.0)), rng)
-        home = _grid_home(_rng(seed, "home", index))
+        utterance = recorded(placed([(max(start, 0.0), spoken)], GRID_FRAMES / FRAME_RATE), rng)
+        home = _grid_home(seeded(seed, "home", index))
         expression, pose, gaze = perform(speaker, utterance, home, rng)
         renderer = HeadRenderer(
             head, speaker.look, speaker.shape, GRID_WIDTH, GRID_HEIGHT, home, int(rng.integers(2**31))
@@ -156,10 +155,10 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
         files = _grid_files(root, index, name)
         landmarks = head.face.project_landmarks(speaker.shape, expression, pose)
         truth = {"expression": expression, "pose": pose, "landmarks": landmarks, "shape": speaker.shape}
-        _write(files["truth"], lambda path: save_file({k: v.contiguous() for k, v in truth.items()}, path))
-        _write(files["align"], lambda path: path.write_text(alignment(utterance)))
+        write_whole(files["truth"], lambda path: save_file({k: v.contiguous() for k, v in truth.items()}, path))
+        write_whole(files["align"], lambda path: path.write_text(alignment(utterance)))
         # The video comes last: where it is, the clip is complete.
-        _write(files["video"], lambda path: write_mpeg1(path, frames, utterance.waveform, GRID_WIDTH, GRID_HEIGHT))
+        write_whole(files["video"], lambda path: write_mpeg1(path, frames, utterance.waveform, GRID_WIDTH, GRID_HEIGHT))
 
     return make
 
@@ -188,14 +187,15 @@ def _grid_files(root: Path, index: int, name: str) -> dict[str, Path]:
     }
 
 
-def _recorded(utterance: Utterance, rng: np.random.Generator) -> Utterance:
+def recorded(utterance: Utterance, rng: np.random.Generator) -> Utterance:
     """Speech at a usual level, in a room that is not dead silent."""
-    level = np.sqrt(np.mean(utterance.waveform**2) * utterance.duration / max(utterance.words[-1].end, 0.1)) + 1e-9
+    spoken = utterance.waveform[utterance.waveform != 0]
+    level = np.sqrt(np.mean(spoken**2)) + 1e-9
     sound = utterance.waveform * (_LOUDNESS / level) + rng.normal(0, _FLOOR, len(utterance.waveform))
     return Utterance(np.clip(sound, -1, 1).astype(np.float32), utterance.words, utterance.phonemes)
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
@@ -206,7 +206,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _run(
+def run_clips(
     start: Callable, arguments: tuple, wanted: Iterable, workers: int, total: int, progress: Progress | None
 ) -> None:
     """Make the wanted clips, then say which failed."""
@@ -224,6 +224,6 @@ def _run(
         raise RuntimeError(f"{len(failed)} of {total} clips could not be made, first {failed[0][0]}: {failed[0][1]}")
 
 
-def _rng(*parts: int | str) -> np.random.Generator:
+def seeded(*parts: int | str) -> np.random.Generator:
     """Generator of its own for each purpose, speaker and clip."""
     return np.random.default_rng([zlib.crc32(p.encode()) if isinstance(p, str) else p for p in parts])

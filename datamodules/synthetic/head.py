@@ -11,24 +11,26 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from datamodules.synthetic.appearance import Look, albedo, background, hair_shell, torso
+from datamodules.synthetic.appearance import Look, albedo, background, torso
+from datamodules.synthetic.hair import HAIRSTYLES, grow_hair
 from datamodules.synthetic.rasteriser import rasterise, resolve, shade, vertex_normals
-from model_zoo.face.head_parts import Region
+from model_zoo.face.head_parts import EYE_RINGS, EYE_SEGMENTS, Region
 from model_zoo.face.procedural import ProceduralHead
 from model_zoo.functional.camera import rotation_matrix
 
-_SUPERSAMPLING = 2  # edges are drawn at twice the size and averaged
 _NOISE = 1.3  # grey levels of sensor noise, standard deviation
 _BODY_SWAY = 0.25  # share of the head's motion that the shoulders make
-_INSIDE = np.array([0.10, 0.03, 0.03], np.float32)  # seen where a surface is looked at from behind
 _GLOSS = {
     Region.LIP: 0.16,
-    Region.EYE_WHITE: 0.25,
+    Region.EYE_WHITE: 0.10,
     Region.IRIS: 0.2,
     Region.TEETH: 0.22,
     Region.TONGUE: 0.15,
     Region.SKIN: 0.07,
 }
+# Shares of the eyeball's two outermost rings whose mean is its centre.
+_RIM = np.array([-np.cos(EYE_RINGS[-1]), np.cos(EYE_RINGS[-2])])
+_RIM = (_RIM / _RIM.sum() / EYE_SEGMENTS).astype(np.float32)
 
 
 class HeadRenderer:
@@ -41,6 +43,7 @@ class HeadRenderer:
         width, height: of the frames, px.
         home: mean pose of the head, (6,); the shoulders stay near it.
         seed: of the sensor noise.
+        supersampling: samples a pixel in each direction, averaged, to smooth edges.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class HeadRenderer:
         height: int,
         home: Float[Tensor, "6"],
         seed: int = 0,
+        supersampling: int = 2,
     ) -> None:
         face = head.face
         self._neutral = face.vertices(shape, torch.zeros(29)).numpy()
@@ -59,23 +63,22 @@ class HeadRenderer:
         self._look, self._home, self._size = look, home, (width, height)
         region = head.region.numpy()
         self._eyes = [head.parts[f"eye_{side}"].numpy() for side in ("left", "right")]
-        self._hair_rows, hair_triangles, offsets, hair_colours = hair_shell(head, look)
-        self._hair_offsets = offsets.astype(np.float32)[:, None]
+        self._hair = hair = grow_hair(head, HAIRSTYLES[look.hairstyle], look.hair, look.seed)
         self._triangles = face.triangles.numpy()
         body, body_triangles, body_colours = torso(look)
         self._body = body.astype(np.float32)
-        first_body = len(region) + len(self._hair_rows)
-        self._faces = np.concatenate([self._triangles, hair_triangles + len(region), body_triangles + first_body])
-        self._albedo = np.concatenate([albedo(head, look), hair_colours, body_colours]).astype(np.float32)
+        first_body = len(region) + len(hair.offsets)
+        self._faces = np.concatenate([self._triangles, hair.triangles + len(region), body_triangles + first_body])
+        self._albedo = np.concatenate([albedo(head, look), hair.colours, body_colours]).astype(np.float32)
         gloss = np.array([_GLOSS.get(Region(k), 0.0) for k in range(len(Region))])[region]
-        self._gloss = np.concatenate([gloss, np.full(len(self._hair_rows), 0.10), np.zeros(len(body))]).astype(
-            np.float32
-        )
+        self._gloss = np.concatenate([gloss, np.full(len(hair.offsets), 0.10), np.zeros(len(body))]).astype(np.float32)
         self._body_normals = vertex_normals(self._body, body_triangles)
-        scale = _SUPERSAMPLING
-        self._wall = background(look, width * scale, height * scale)
-        self._canvas = np.empty_like(self._wall)
-        self._depth = np.empty(self._wall.shape[:2], np.float32)
+        self._two_sided = len(self._triangles)  # one sees the inside of hair and collar, never that of the head
+        self._wall = background(look, width, height)
+        scale = self._scale = supersampling
+        self._fine_wall = np.ascontiguousarray(self._wall.repeat(scale, axis=0).repeat(scale, axis=1))
+        self._canvas = self._fine_wall.copy()
+        self._depth = np.full(self._canvas.shape[:2], np.inf, np.float32)
         self._rng = np.random.default_rng(seed)
         self._noise = self._rng.normal(0, _NOISE, (height + 64, width + 64)).astype(np.float32)
 
@@ -95,8 +98,7 @@ class HeadRenderer:
         self._turn_eyes(vertices, rotation, gaze)
         turned = vertices @ rotation.T
         normals = vertex_normals(turned, self._triangles)
-        rows = self._hair_rows
-        hair = turned[rows] + self._hair_offsets * normals[rows]
+        hair, hair_normals = self._grown(turned, normals)
         body_pose = self._home + _BODY_SWAY * (pose - self._home)
         body_rotation = rotation_matrix(body_pose[:3]).numpy()
         scale = float(pose[5].exp())
@@ -105,17 +107,37 @@ class HeadRenderer:
         points *= scale
         points[:heads, :2] += pose[3:5].numpy()
         points[heads:, :2] += body_pose[3:5].numpy()
-        points[:, :2] = (points[:, :2] + 0.5) * _SUPERSAMPLING - 0.5
+        colours = self._shade(np.concatenate([normals, hair_normals, self._body_normals @ body_rotation.T]))
+        return self._draw(points, colours)
+
+    def _grown(self, vertices: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hair over the head as it is now: vertices and normals (N, 3)."""
+        hair = self._hair
+        weights = hair.weights[..., None]
+        roots = (vertices[hair.anchors] * weights).sum(axis=1)
+        direction = (normals[hair.anchors] * weights).sum(axis=1)
+        strands = roots + hair.offsets[:, None] * direction
+        return strands, vertex_normals(strands, hair.triangles)
+
+    def _shade(self, normals: np.ndarray) -> np.ndarray:
         look = self._look
-        colours = shade(
-            np.concatenate([normals, normals[rows], self._body_normals @ body_rotation.T]), self._albedo, self._gloss,
-            look.light.astype(np.float32), look.tint.astype(np.float32), look.ambient, look.diffuse,
-        )  # fmt: skip
-        self._canvas[:] = self._wall
-        self._depth.fill(np.inf)
-        rasterise(points, self._faces, colours, _INSIDE, self._canvas, self._depth)
+        light, tint = look.light.astype(np.float32), look.tint.astype(np.float32)
+        return shade(normals, self._albedo, self._gloss, light, tint, look.ambient, look.diffuse)
+
+    def _draw(self, points: np.ndarray, colours: np.ndarray) -> np.ndarray:
+        height, width = self._wall.shape[:2]
+        low, high = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0)) + 1
+        x0, x1 = (int(np.clip(x, 0, width)) for x in (low[0], high[0]))
+        y0, y1 = (int(np.clip(y, 0, height)) for y in (low[1], high[1]))
+        scale = self._scale
+        points[:, :2] = (points[:, :2] + 0.5) * scale - 0.5
+        # Only what the person covers is drawn finely and cleared again.
+        window = np.s_[y0 * scale : y1 * scale, x0 * scale : x1 * scale]
+        self._canvas[window] = self._fine_wall[window]
+        self._depth[window] = np.inf
+        rasterise(points, self._faces, self._two_sided, colours, self._canvas, self._depth)
         corner = self._rng.integers(0, 64, 2)
-        return resolve(self._canvas, self._noise[corner[0] :, corner[1] :], _SUPERSAMPLING)
+        return resolve(self._canvas, self._wall, self._noise[corner[0] :, corner[1] :], scale, (x0, y0, x1, y1))
 
     def _turn_eyes(self, vertices: np.ndarray, rotation: np.ndarray, gaze: tuple[float, float]) -> None:
         """Turn the eyeballs in place, so that they look at `gaze` whatever the head does."""
@@ -126,5 +148,5 @@ class HeadRenderer:
         turn = rotation_matrix(torch.tensor([pitch, 0.0, 0.0])) @ rotation_matrix(torch.tensor([0.0, -yaw, 0.0]))
         for rows in self._eyes:
             ball = vertices[rows]
-            centre = ball.mean(axis=0)
-            vertices[rows] = (ball - centre) @ turn.numpy().astype(np.float32) + centre
+            centre = np.einsum("rsc,r->c", ball[-len(_RIM) * EYE_SEGMENTS :].reshape(len(_RIM), EYE_SEGMENTS, 3), _RIM)
+            vertices[rows] = (ball - centre) @ turn.numpy().T + centre

@@ -30,8 +30,8 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 def rasterise(
     points: np.ndarray,
     triangles: np.ndarray,
+    two_sided: int,
     colours: np.ndarray,
-    back: np.ndarray,
     image: np.ndarray,
     depth: np.ndarray,
 ) -> None:
@@ -39,7 +39,8 @@ def rasterise(
 
     Args:
         points: (V, 3) float32, x and y in pixels with pixel centres at integers, z away from the camera.
-        triangles: (F, 3); those turned away from the camera are drawn in the flat colour `back` (3,).
+        triangles: (F, 3), counter-clockwise seen from outside; those turned away from the camera are left out, but
+            from row `two_sided` on they are drawn too, darker.
         colours: (V, 3) float32, interpolated over each triangle.
         image: (H, W, 3) float32. depth: (H, W) float32.
     """
@@ -50,33 +51,37 @@ def rasterise(
         bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
         cx, cy, cz = points[c, 0], points[c, 1], points[c, 2]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0:
-            continue
-        x0 = max(0, int(np.ceil(min(ax, bx, cx))))
-        x1 = min(width - 1, int(np.floor(max(ax, bx, cx))))
+        level = np.float32(1)
+        if area >= 0:  # outward normals are right-handed and the camera looks along +z
+            if f < two_sided or area == 0:
+                continue
+            level = np.float32(0.45)
         y0 = max(0, int(np.ceil(min(ay, by, cy))))
         y1 = min(height - 1, int(np.floor(max(ay, by, cy))))
+        x0 = max(0, int(np.ceil(min(ax, bx, cx))))
+        x1 = min(width - 1, int(np.floor(max(ax, bx, cx))))
         if x0 > x1 or y0 > y1:
             continue
         # Barycentric weights of b and c are affine in x and y.
-        inv = 1 / area
+        inv = np.float32(1) / area
         wb_x, wb_y = (cy - ay) * inv, (ax - cx) * inv
         wc_x, wc_y = (ay - by) * inv, (bx - ax) * inv
-        facing = area < 0  # outward normals are right-handed and the camera looks along +z
+        ra, ga, ba = level * colours[a, 0], level * colours[a, 1], level * colours[a, 2]
+        rb, gb, bb = level * colours[b, 0] - ra, level * colours[b, 1] - ga, level * colours[b, 2] - ba
+        rc, gc, bc = level * colours[c, 0] - ra, level * colours[c, 1] - ga, level * colours[c, 2] - ba
+        zb, zc = bz - az, cz - az
+        edge = np.float32(-1e-6)
         for y in range(y0, y1 + 1):
             wb = wb_x * (x0 - ax) + wb_y * (y - ay)
             wc = wc_x * (x0 - ax) + wc_y * (y - ay)
             for x in range(x0, x1 + 1):
-                wa = 1 - wb - wc
-                if wa >= -1e-6 and wb >= -1e-6 and wc >= -1e-6:
-                    z = wa * az + wb * bz + wc * cz
+                if wb >= edge and wc >= edge and wb + wc <= np.float32(1) - edge:
+                    z = az + wb * zb + wc * zc
                     if z < depth[y, x]:
                         depth[y, x] = z
-                        for k in range(3):
-                            if facing:
-                                image[y, x, k] = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
-                            else:
-                                image[y, x, k] = back[k]
+                        image[y, x, 0] = ra + wb * rb + wc * rc
+                        image[y, x, 1] = ga + wb * gb + wc * gc
+                        image[y, x, 2] = ba + wb * bb + wc * bc
                 wb += wb_x
                 wc += wc_x
 
@@ -113,18 +118,33 @@ def shade(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def resolve(canvas: np.ndarray, noise: np.ndarray, factor: int) -> np.ndarray:
-    """Average factor x factor samples of an (H f, W f, 3) canvas in [0, 1] into an (H, W, 3) uint8 frame, adding noise."""
-    height, width = canvas.shape[0] // factor, canvas.shape[1] // factor
+def resolve(
+    canvas: np.ndarray, wall: np.ndarray, noise: np.ndarray, factor: int, box: tuple[int, int, int, int]
+) -> np.ndarray:
+    """Frame (H, W, 3) uint8: the mean of factor x factor samples of the canvas inside the box, the wall outside it.
+
+    Args:
+        canvas: (H f, W f, 3) in [0, 1]. wall: (H, W, 3) in [0, 1].
+        noise: at least (H, W), grey levels, added to all.
+        box: x0, y0, x1, y1 in pixels of the frame, the ends excluded.
+    """
+    height, width = wall.shape[:2]
     frame = np.empty((height, width, 3), np.uint8)
-    weight = np.float32(255.0 / (factor * factor))
+    share, full = np.float32(255.0 / (factor * factor)), np.float32(255)
+    half, zero = np.float32(0.5), np.float32(0)
+    x0, y0, x1, y1 = box
     for y in range(height):
         for x in range(width):
+            grain = noise[y, x] + half
+            drawn = y0 <= y < y1 and x0 <= x < x1
             for k in range(3):
-                total = np.float32(0)
-                for dy in range(factor):
-                    for dx in range(factor):
-                        total += canvas[y * factor + dy, x * factor + dx, k]
-                level = total * weight + noise[y, x] + np.float32(0.5)
-                frame[y, x, k] = np.uint8(min(max(level, np.float32(0)), np.float32(255)))
+                if drawn:
+                    total = zero
+                    for dy in range(factor):
+                        for dx in range(factor):
+                            total += canvas[y * factor + dy, x * factor + dx, k]
+                    level = total * share + grain
+                else:
+                    level = wall[y, x, k] * full + grain
+                frame[y, x, k] = np.uint8(min(max(level, zero), full))
     return frame

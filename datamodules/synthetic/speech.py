@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,20 +158,17 @@ def _segmented(waveform: np.ndarray, words: list[str], header: dict) -> Utteranc
     )
 
 
-def centred(utterance: Utterance, seconds: float, start: float) -> Utterance:
-    """The utterance within `seconds` of silence, beginning at `start`; sped up never, cut at the end if too long."""
+def placed(utterances: Sequence[tuple[float, Utterance]], seconds: float) -> Utterance:
+    """Utterances in `seconds` of silence, each beginning at its own time (s); what does not fit is cut off."""
     total = round(seconds * SAMPLE_RATE)
-    offset = round(start * SAMPLE_RATE)
     waveform = np.zeros(total, np.float32)
-    kept = utterance.waveform[: total - offset]
-    waveform[offset : offset + len(kept)] = kept
-    delay = offset / SAMPLE_RATE
-    shifted = [
-        tuple(
-            Segment(s.label, s.start + delay, min(s.end + delay, seconds))
-            for s in segments
-            if s.start + delay < seconds
-        )
-        for segments in (utterance.words, utterance.phonemes)
-    ]
-    return Utterance(waveform, *shifted)
+    words: list[Segment] = []
+    phonemes: list[Segment] = []
+    for start, utterance in utterances:
+        offset = round(start * SAMPLE_RATE)
+        kept = utterance.waveform[: max(total - offset, 0)]
+        waveform[offset : offset + len(kept)] = kept
+        for target, segments in ((words, utterance.words), (phonemes, utterance.phonemes)):
+            moved = ((s.label, s.start + offset / SAMPLE_RATE, s.end + offset / SAMPLE_RATE) for s in segments)
+            target += [Segment(label, a, min(b, seconds)) for label, a, b in moved if a < seconds]
+    return Utterance(waveform, tuple(words), tuple(phonemes))

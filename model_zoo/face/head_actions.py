@@ -149,9 +149,9 @@ def _mouth(rig: _Rig) -> dict[str, _Motion]:
     motions["close"] = rig.lip(*np.moveaxis((target - contact) * (0.65 + 0.35 * inner[..., None]), -1, 0))
     motions["jaw_side"] = _jaw(rig, lambda p: np.broadcast_to([0.06, 0.0, 0.0], p.shape))
     motions["jaw_forward"] = _jaw(rig, lambda p: np.broadcast_to([0.0, 0.0, -0.07], p.shape))
-    motions["pucker"] = rig.lip(-0.42 * x, 0.18 * thickness + 0 * t, -0.10 * (1 - 0.35 * t**2))
-    motions["funnel"] = rig.lip(-0.24 * x, middle * (0.065 * lower - 0.040 * upper), -0.085 * (1 - 0.4 * t**2))
-    motions["spread"] = rig.lip(0.075 * np.sign(t) * np.abs(t) ** 1.3, -0.12 * thickness, 0.045 * (0.4 + 0.6 * t**2))
+    motions["pucker"] = rig.lip(-0.24 * x, 0.16 * thickness + 0 * t, -0.10 * (1 - 0.35 * t**2))
+    motions["funnel"] = rig.lip(-0.13 * x, middle * (0.065 * lower - 0.040 * upper), -0.085 * (1 - 0.4 * t**2))
+    motions["spread"] = rig.lip(0.055 * np.sign(t) * np.abs(t) ** 1.3, -0.12 * thickness, 0.045 * (0.4 + 0.6 * t**2))
     motions["press"] = rig.lip(0, -0.38 * thickness, 0.030 * middle * (0.4 + 0.6 * inner))
     motions["roll_lower"] = rig.lip(
         0, lower * middle * (-0.045 + 0.02 * inner), lower * middle * (0.01 + 0.055 * inner)
@@ -181,7 +181,7 @@ def _tongue(rig: _Rig) -> dict[str, _Motion]:
     dorsum = np.exp(-(((p[:, 2] - 0.12) / 0.12) ** 2))
     fields = {
         "tongue_up": tip[:, None] * [0, -0.10, -0.02],
-        "tongue_out": np.ones_like(tip)[:, None] * [0, -0.01, -0.07] + tip[:, None] * [0, -0.055, -0.075],
+        "tongue_out": np.ones_like(tip)[:, None] * [0, -0.02, -0.07] + tip[:, None] * [0, -0.10, -0.06],
         "tongue_back": dorsum[:, None] * [0, -0.09, 0.05],
     }
     motions = {}

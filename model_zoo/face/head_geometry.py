@@ -78,12 +78,11 @@ CONTROL = np.array([
     (0.31, 0.095, -0.090, 0), (0.43, 0.095, -0.065, 0), (0.165, 0.02, -0.085, 0), (0.55, 0.02, 0.03, 0),
 ])  # fmt: skip
 
-# How far apart skin samples lie (outer-eye distances) at these places of the half face, falling off with a radius of _GRADING.
-_DENSE = {
-    "brow": ((0.655, -0.20, 0.07), (0.43, -0.30, -0.13), (0.135, -0.25, -0.235)),
-    "nose": ((0.08, 0.48, -0.35), (0.0, 0.35, -0.5)),
-}
-_FINEST, _COARSEST, _GRADING = 0.026, 0.13, 0.17
+# Where the skin is sampled most finely, half x >= 0: along the brow, and about the tip of the nose.
+_BROW_LINE = np.array([(0.655, -0.20, 0.07), (0.43, -0.30, -0.13), (0.135, -0.25, -0.235)])
+_NOSE_TIP = np.array([(0.08, 0.48, -0.35), (0.0, 0.35, -0.5)])
+# Distance of neighbouring samples: at those places and at lips and lids, elsewhere on the face, on the skull; and growth.
+_FINEST, _FACE_SPACING, _SKULL_SPACING, _GRADING = 0.025, 0.045, 0.085, 0.25
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,8 @@ def lid_rings() -> np.ndarray:
 def _spacing(points: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Wanted distance between samples at (N, 3) points of the unit capsule, given (M, 3) features there."""
     distance = cKDTree(features).query(points)[0]
-    front = (points[:, 2] < 0.45) & (points[:, 1] < 1.6)
-    return np.clip(_FINEST + (distance - 0.02) * (0.35 if _GRADING else 0), _FINEST, np.where(front, 0.06, _COARSEST))
+    on_face = (points[:, 2] < 0.45) & (points[:, 1] < 1.6)
+    return np.clip(_FINEST + _GRADING * (distance - 0.03), _FINEST, np.where(on_face, _FACE_SPACING, _SKULL_SPACING))
 
 
 def _inside(point_uv: np.ndarray, ring_uv: np.ndarray) -> np.ndarray:
@@ -284,9 +283,8 @@ def _skin_mesh() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.nda
     contours = [lips[0], lids[0, 0], lids[1, 0]]
     contour_uv = [to_chart(c)[:, :2] for c in contours]
     fixed_uv = to_chart(np.array(list(fixed.values())))[:, :2]
-    dense = np.array([p for group in _DENSE.values() for p in group])
-    brow = CubicSpline([0, 0.5, 1], dense[:3])(np.linspace(0, 1, 12))
-    dense_uv = to_chart(np.concatenate([brow, dense[3:]]))[:, :2]
+    brow = CubicSpline([0, 0.5, 1], _BROW_LINE)(np.linspace(0, 1, 12))
+    dense_uv = to_chart(np.concatenate([brow, _NOSE_TIP]))[:, :2]
     known_uv = np.concatenate([*contour_uv, fixed_uv])
     features = from_chart(*np.concatenate([known_uv[: sum(map(len, contour_uv))], dense_uv]).T)
     half = _sample_half(known_uv, [contour_uv[0], contour_uv[2]], features)

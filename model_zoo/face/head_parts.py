@@ -56,17 +56,22 @@ def _face_outwards(vertices: np.ndarray, triangles: np.ndarray, centre: np.ndarr
     return np.where(away[:, None], triangles, triangles[:, ::-1])
 
 
-def eyeball(side: int, segments: int = 24) -> Part:
-    """Front of an eyeball, rings about the optical axis; edges of iris and pupil are doubled to stay sharp."""
-    pupil, iris = np.arcsin(PUPIL_RADIUS / EYE_RADIUS), np.arcsin(IRIS_RADIUS / EYE_RADIUS)
-    angles = [1e-4, pupil, pupil, (pupil + iris) / 2, iris, iris, 0.7, 1.0, 1.35, 1.75]
+_PUPIL, _IRIS = np.arcsin(PUPIL_RADIUS / EYE_RADIUS), np.arcsin(IRIS_RADIUS / EYE_RADIUS)
+# Rings of an eyeball by their angle from the optical axis, rad; the edges of pupil and iris are doubled to stay sharp.
+EYE_RINGS = (1e-4, _PUPIL, _PUPIL, (_PUPIL + _IRIS) / 2, _IRIS, _IRIS, 0.7, 1.0, 1.35, 1.75)
+EYE_SEGMENTS = 24
+
+
+def eyeball(side: int) -> Part:
+    """Front of an eyeball on the given side (-1 or 1), in rings about the optical axis."""
     kinds = [Region.PUPIL] * 2 + [Region.IRIS] * 3 + [Region.EYE_WHITE] * 5
-    a, phi = np.meshgrid(angles, np.arange(segments) * 2 * np.pi / segments, indexing="ij")
+    phi = np.arange(EYE_SEGMENTS) * 2 * np.pi / EYE_SEGMENTS
+    a, phi = np.meshgrid(EYE_RINGS, phi, indexing="ij")
     ball = np.stack([np.sin(a) * np.cos(phi), np.sin(a) * np.sin(phi), -np.cos(a)], axis=-1).reshape(-1, 3)
     centre = EYE_CENTRE * [side, 1, 1]
     vertices = centre + EYE_RADIUS * ball
-    triangles = grid_triangles(len(angles), segments, wrap=True)
-    return Part(vertices, _face_outwards(vertices, triangles, centre), np.repeat(np.array(kinds, np.uint8), segments))
+    triangles = _face_outwards(vertices, grid_triangles(len(EYE_RINGS), EYE_SEGMENTS, wrap=True), centre)
+    return Part(vertices, triangles, np.repeat(np.array(kinds, np.uint8), EYE_SEGMENTS))
 
 
 def ear(side: int, rings: int = 8, segments: int = 24) -> Part:
@@ -140,7 +145,7 @@ def tongue(rows: int = 12, columns: int = 13) -> Part:
     s, t = np.meshgrid(np.linspace(0, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     width = 0.18 * np.sqrt(1 - (1 - np.minimum(s * 2.2 + 0.03, 1)) ** 2)
     x = width * t
-    drop = 0.07 * t**4 + 0.09 * np.clip(1 - s * 4.5, 0, 1) ** 2 - 0.012 * (1 - np.abs(t)) * 0
+    drop = 0.07 * t**4 + 0.09 * np.clip(1 - s * 4.5, 0, 1) ** 2
     groove = 0.012 * np.exp(-((t / 0.18) ** 2)) * np.clip(s * 3, 0, 1)
     y = 0.855 + drop + groove - 0.03 * np.sin(np.pi * s)
     z = -0.165 + 0.50 * s

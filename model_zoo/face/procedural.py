@@ -28,7 +28,8 @@ from model_zoo.face.morphable import NUM_EXPRESSION, NUM_SHAPE, MorphableFace
 # Kernels of the shape prior: standard deviation and correlation length, outer-eye distances (1 = 88 mm).
 SCALES = ((0.055, 0.90), (0.028, 0.42), (0.013, 0.20))
 SYMMETRY = 0.92  # correlation of a point's displacement with its mirror image's
-_INDUCING = 420  # points of the Nyström approximation
+_INDUCING = 300  # points of the Nyström approximation
+_NYSTROM_MODES = 280  # of it that are kept: the 199, those that taking out rigid motion costs, and some to spare
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def shape_prior(geometry: HeadGeometry) -> tuple[np.ndarray, np.ndarray]:
     rows = _farthest_points(points, _INDUCING)
     cross, inner = _kernel(points, points[rows]), _kernel(points[rows], points[rows])
     values, vectors = np.linalg.eigh(inner)
-    keep = values > 1e-7 * values[-1]
-    factor = cross @ (vectors[:, keep] / np.sqrt(values[keep]))  # (3V, m), factor factorᵀ ≈ the kernel matrix
+    leading = np.argsort(values)[::-1][:_NYSTROM_MODES]
+    factor = cross @ (vectors[:, leading] / np.sqrt(values[leading]))  # (3V, m), factor factorᵀ ≈ the kernel matrix
     factor = _remove_similarity(factor, points, np.flatnonzero((points[:, 2] < 0.6) & (points[:, 1] < 1.5)))
     variances, rotation = np.linalg.eigh(factor.T @ factor)
     order = np.argsort(variances)[::-1][:NUM_SHAPE]
