@@ -93,11 +93,11 @@ class ArrowSystem(NamedTuple):
 
 
 class ArrowSolution(NamedTuple):
-    """Step, and the Cholesky factors that gave it."""
+    """Step, and the factors that gave it."""
 
     frame_step: Float[Tensor, "T F"]
     shape_step: Float[Tensor, "K"]
-    frame_factor: Float[Tensor, "T F F"]
+    frame_root: Float[Tensor, "T F F"]  # inverse Cholesky factor of each block
     schur_factor: Float[Tensor, "K K"]
 
 
@@ -118,9 +118,9 @@ def normal_equations(
 ) -> ArrowSystem:
     """Normal equations of ½ Σ w|l - project|² + ½ prior, linearised at `state`.
 
-    A link ½ q|x_b - x_a|² between successive frames would couple their blocks. It is replaced by its separable
-    majorant q|x_a - m|² + q|x_b - m|², m the present midpoint: same value and slope, frames stay independent, and
-    repeated steps still go down to the minimum of the coupled objective.
+    A link ½ q|x_b - x_a|² between successive frames would couple their blocks. Those off-diagonal entries are left out
+    of the matrix H' (not of the gradient): frames stay independent, and repeated steps still converge to the minimum of
+    the coupled objective, as 2 H' - H = data + prior + Σ q|x_b + x_a|² is positive definite.
 
     Args:
         weights: precision of every landmark; 0 leaves it out (its landmark must still be finite).
@@ -144,7 +144,7 @@ def normal_equations(
     frame_gradient[:, :num_expression] -= prior.expression * state.expression
     pull = prior.change * state.change()
     for frame, sign in ((slice(None, -1), 1), (slice(1, None), -1)):
-        diagonal[frame] += 2 * prior.change
+        diagonal[frame] += prior.change
         frame_gradient[frame] += sign * pull
 
     # d projection / d shape = camera · basis: the camera is folded into the other factor, so no (T, K, 2, L) is made.
@@ -163,22 +163,23 @@ def normal_equations(
 def solve_arrow(system: ArrowSystem) -> ArrowSolution:
     """Solve the arrow system by batched Cholesky and the Schur complement onto the shape."""
     factor = torch.linalg.cholesky(system.frames)
-    right = torch.cat((system.coupling, system.frame_gradient[..., None]), -1)
-    half = torch.linalg.solve_triangular(factor, right, upper=False)
-    stacked = half.flatten(0, 1)
-    coupling, gradient = stacked[:, :-1], stacked[:, -1:]
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    root = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    coupling = (root @ system.coupling).flatten(0, 1)  # (T F, K)
+    gradient = (root @ system.frame_gradient[..., None]).flatten(0, 1)
     schur = torch.linalg.cholesky(system.shape - coupling.T @ coupling)
     shape_step = torch.cholesky_solve(system.shape_gradient[:, None] - coupling.T @ gradient, schur)
-    rest = (gradient - coupling @ shape_step).unflatten(0, half.shape[:2])
-    frame_step = torch.linalg.solve_triangular(factor.mT, rest, upper=True)
-    return ArrowSolution(frame_step[..., 0], shape_step[:, 0], factor, schur)
+    rest = (gradient - coupling @ shape_step).unflatten(0, root.shape[:2])
+    return ArrowSolution((root.mT @ rest)[..., 0], shape_step[:, 0], root, schur)
 
 
 def unexplained(solution: ArrowSolution, prior: ClipPrior, num_expression: int) -> Tensor:
     """Number of unknowns that the priors, not the landmarks, decide: trace(prior · inverse of the blocks)."""
-    frames = torch.cholesky_inverse(solution.frame_factor).diagonal(dim1=1, dim2=2)
-    shape = torch.cholesky_inverse(solution.schur_factor).diagonal()
-    return prior.expression * frames[:, :num_expression].sum() + prior.shape * shape.sum()
+    frames = (
+        solution.frame_root[..., :num_expression].square().sum()
+    )  # trace of the inverse of the blocks, expression part
+    shape = torch.cholesky_inverse(solution.schur_factor).trace()
+    return prior.expression * frames + prior.shape * shape
 
 
 def initial_pose(

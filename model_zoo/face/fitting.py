@@ -18,6 +18,7 @@ Shape legend: T frames, L landmarks (68).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,11 +48,11 @@ _MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
 _MIN_LANDMARKS = 20  # fewer do not make a frame
 _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
-_MAX_SHAPE_FRAMES = 256  # evenly spaced; the shape gains nothing from more
+_SHAPE_FRAMES = (32, 256)  # evenly spaced, an eighth of the clip within these limits; the shape gains nothing from more
 _CHUNK = 2048  # frames solved at once when the shape is known
 _CHUNK_MARGIN = 16  # frames by which chunks overlap, for smoothness across their ends
 _MAX_STEPS = 30
-_TOLERANCE = 0.02  # stop when landmarks move by less than this part of the noise (RMS)
+_TOLERANCE = 0.03  # stop when landmarks move by less than this part of the noise (RMS)
 
 
 @dataclass(frozen=True)
@@ -121,26 +122,20 @@ def _fit_frames(
     model: LandmarkModel, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"], frames: Int[Tensor, "T"]
 ) -> tuple[ClipState, Tensor]:
     """State (px) and noise (px) of frames that all show a face; `frames` are their numbers in the clip."""
-    rotation, translation, log_scale = initial_pose(model.mean, points, present.double())
-    unit, origin = log_scale.median().exp(), translation.mean(0)
+    _, middle, log_scale = initial_pose(model.mean, points, present.double())
+    unit, origin = log_scale.median().exp(), middle.mean(0)
     points = (points - origin[:, None]) / unit
-    num_frames, num_expression = len(points), len(model.expression)
-    state = ClipState(
-        points.new_zeros(len(model.shape)),
-        points.new_zeros(num_frames, num_expression),
-        rotation,
-        (translation - origin) / unit,
-        log_scale - unit.log(),
-    )
-    chosen = torch.linspace(0, num_frames - 1, min(num_frames, _MAX_SHAPE_FRAMES), device=points.device).round().long()
-    fitted, noise = _minimise(model, state.frames(chosen), points[chosen], present[chosen], frames[chosen])
-    if len(chosen) < num_frames:
+    num_frames = len(points)
+    fewest, most = _SHAPE_FRAMES
+    num_chosen = min(num_frames, max(fewest, min(num_frames // 8, most)))
+    chosen = torch.linspace(0, num_frames - 1, num_chosen, device=points.device).round().long()
+    fitted, noise = _minimise(model, points[chosen], present[chosen], frames[chosen])
+    if num_chosen < num_frames:
         given_shape = model.with_shape(fitted.shape)
         pieces = []
         for start in range(0, num_frames, _CHUNK):
             wide = slice(max(start - _CHUNK_MARGIN, 0), start + _CHUNK + _CHUNK_MARGIN)
-            piece = state.frames(wide)._replace(shape=points.new_zeros(0))
-            piece, _ = _minimise(given_shape, piece, points[wide], present[wide], frames[wide], noise)
+            piece, _ = _minimise(given_shape, points[wide], present[wide], frames[wide], noise)
             pieces.append(piece.frames(slice(start - wide.start, start - wide.start + _CHUNK)))
         joined = (torch.cat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True))
         fitted = ClipState(fitted.shape, *joined)
@@ -150,39 +145,60 @@ def _fit_frames(
 
 def _minimise(
     model: LandmarkModel,
-    state: ClipState,
     points: Float[Tensor, "T 2 L"],
     present: Bool[Tensor, "T L"],
     frames: Int[Tensor, "T"],
     noise: Tensor | None = None,
 ) -> tuple[ClipState, Tensor]:
     """Gauss-Newton with reweighting; estimates the scale of the noise unless it is given. Lengths in eye distances."""
-    num_frames, num_expression = state.expression.shape
+    num_frames, num_expression = len(points), len(model.expression)
+    state = ClipState(
+        points.new_zeros(len(model.shape)),
+        points.new_zeros(num_frames, num_expression),
+        *initial_pose(model.mean, points, present.double()),
+    )
     step = points.new_tensor([_EXPRESSION_STEP] * num_expression + [_POSE_STEP] * POSE_DIM)
     change = 1 / (step.square() * frames.diff()[:, None])  # a random walk: variance grows with the gap
     prior = ClipPrior(shape=float(num_frames), expression=1.0, change=change)
     num_unknowns = num_frames * step.numel() + len(state.shape)
     num_residuals = 2 * present.sum()
 
-    def squared_distance(predicted: Tensor) -> Tensor:
-        return (points - predicted).square().sum(1) * present
-
     _, predicted = predict(model, state)
-    distance = squared_distance(predicted)
-    variance = noise.square() if noise is not None else distance.sum() / num_residuals
+    distance = (points - predicted).square().sum(1) * present
+    start = distance.sum() / num_residuals / 4 if noise is None else noise.square()  # half of what the mean face leaves
+    level, secant = start.clamp(min=_MIN_NOISE**2).log(), _Secant()
     for _ in range(_MAX_STEPS):
+        variance = level.exp()
         weights = present / variance * _reweight(distance / variance)
         solution = solve_arrow(normal_equations(model, state, points, weights, prior))
         state = state.advance(solution.frame_step, solution.shape_step)
         before, (_, predicted) = predicted, predict(model, state)
-        distance = squared_distance(predicted)
+        distance = (points - predicted).square().sum(1) * present
         if noise is None:
             num_decided = num_unknowns - unexplained(solution, prior, num_expression)
             explained = (_reweight(distance / variance) * distance).sum()
-            variance = (explained / (num_residuals - num_decided)).clamp(min=_MIN_NOISE**2)
+            estimate = (explained / (num_residuals - num_decided)).clamp(min=_MIN_NOISE**2).log()
+            level = secant.next(level, estimate).clamp(min=math.log(_MIN_NOISE**2))
         if (predicted - before).square().mean() < _TOLERANCE**2 * variance:
             break
-    return state, variance.sqrt()
+    return state, (level / 2).exp()
+
+
+class _Secant:
+    """Fixed point of a scalar map by the secant rule, where plain repetition creeps; never slower than repetition."""
+
+    _MAX_STRETCH = 4.0
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+
+    def next(self, value: Tensor, image: Tensor) -> Tensor:
+        """Where to evaluate the map next, after it has sent `value` to `image`."""
+        change, stretch = image - value, 1.0
+        if self.value is not None:
+            stretch = ((self.value - value) / (change - self.change)).nan_to_num(1.0).clamp(1.0, self._MAX_STRETCH)
+        self.value, self.change = value, change
+        return value + stretch * change
 
 
 def _reweight(squares: Tensor) -> Tensor:
