@@ -39,6 +39,20 @@ def psnr(
     return 10 * torch.log10(DATA_RANGE**2 / error.clamp_min(DATA_RANGE**2 * 10 ** (-MAX_PSNR / 10)))
 
 
+def psnr_uint8_wrapped(predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"]) -> Float[Tensor, "B"]:
+    """What "PSNR" is when unsigned bytes are subtracted and squared as they are, dB; to explain Table 5, for no other use.
+
+    Differences and their squares wrap around at 256: uniform random noise scores 27.9 dB against any image.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_images(predicted, true, None)
+    predicted, true = (((image.float() + 1) * 127.5).round().clamp(0, 255).byte() for image in (predicted, true))
+    wrapped = (predicted - true).square().float().mean((1, 2, 3))
+    return 10 * torch.log10(255**2 / wrapped.clamp_min(255**2 * 10 ** (-MAX_PSNR / 10)))
+
+
 def ssim(
     predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"], region: Bool[Tensor, "B 1 H W"] | None = None
 ) -> Float[Tensor, "B"]:

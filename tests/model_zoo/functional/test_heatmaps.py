@@ -80,6 +80,16 @@ def test_half_precision_landmarks_are_drawn_in_float32():
     torch.testing.assert_close(landmark_heatmap(landmarks, 64), landmark_heatmap(landmarks.float(), 64))
 
 
+@pytest.mark.slow
+def test_compiles_without_a_break():
+    landmarks = talking_face(2).requires_grad_()
+    compiled = torch.compile(lambda points: landmark_heatmap(points, 64), fullgraph=True, backend="aot_eager")
+    weights = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    values = [draw(landmarks) for draw in (compiled, lambda points: landmark_heatmap(points, 64))]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*(torch.autograd.grad((value * weights).sum(), landmarks)[0] for value in values))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_equals_cpu():

@@ -50,6 +50,18 @@ def test_equal_images_score_the_maximum_and_wrapping_does_not_happen():
     torch.testing.assert_close(functional.psnr(black, white), torch.zeros(1))  # as bytes they would differ by 1
 
 
+def test_wrapped_psnr_is_that_of_numpy_bytes_and_is_nonsense():
+    predicted, true = images()
+    scores = functional.psnr_uint8_wrapped(unit(predicted), unit(true))
+    for i in range(3):
+        wrapped = np.mean((predicted[i].numpy() - true[i].numpy()) ** 2)
+        np.testing.assert_allclose(scores[i], 10 * np.log10(255**2 / wrapped), rtol=1e-5)
+    noise = torch.randint(0, 256, (3, 3, 48, 40), generator=torch.Generator().manual_seed(0)).byte()
+    torch.testing.assert_close(
+        functional.psnr_uint8_wrapped(unit(noise), unit(true)), torch.full((3,), 27.9), atol=0.2, rtol=0
+    )
+
+
 def test_ssim_equals_skimage_over_the_image_and_over_a_region():
     predicted, true = images()
     mask = region()
