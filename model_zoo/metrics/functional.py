@@ -40,7 +40,7 @@ def psnr(
 
 
 def psnr_uint8_wrapped(predicted: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"]) -> Float[Tensor, "B"]:
-    """What "PSNR" is when unsigned bytes are subtracted and squared as they are, dB; to explain Table 5, for no other use.
+    """What "PSNR" is when unsigned bytes are subtracted and squared as they are, dB; only to explain Table 5.
 
     Differences and their squares wrap around at 256: uniform random noise scores 27.9 dB against any image.
 
