@@ -100,7 +100,8 @@ def albedo(head: ProceduralHead, look: Look) -> Float[np.ndarray, "V 3"]:
     palette = {
         Region.SKIN: look.skin, Region.LIP: look.lip, Region.EYE_WHITE: (0.84, 0.82, 0.81), Region.IRIS: look.iris,
         Region.PUPIL: (0.04, 0.03, 0.03), Region.TEETH: (0.90, 0.87, 0.80), Region.GUM: (0.58, 0.28, 0.27),
-        Region.TONGUE: (0.66, 0.33, 0.32), Region.CAVITY: (0.30, 0.10, 0.09), Region.LID: look.skin * [0.85, 0.68, 0.64],
+        Region.TONGUE: (0.66, 0.33, 0.32), Region.CAVITY: (0.30, 0.10, 0.09),
+        Region.LID: look.skin * [0.85, 0.68, 0.64],
     }  # fmt: skip
     colours = np.array([palette[Region(k)] for k in range(len(Region))])[region]
     skin = region == Region.SKIN
@@ -134,7 +135,7 @@ def albedo(head: ProceduralHead, look: Look) -> Float[np.ndarray, "V 3"]:
 
 
 def occlusion(head: ProceduralHead) -> Float[np.ndarray, "V"]:
-    """How much of the ambient light reaches each vertex, [0, 1]: less within the mouth, at the lips' line, under the chin."""
+    """How much light reaches each vertex, [0, 1]: less within the mouth, at the lips' line and under the chin."""
     mean, region = head.face.mean.numpy(), head.region.numpy()
     shade = np.ones(len(mean))
     for ring, level in enumerate((1, 1, 1, 1, 0.95, 0.80, 0.55, 0.40, 0.35, 0.25, 0.15)):

@@ -1,8 +1,8 @@
 """From phonemes to facial actions, with coarticulation by dominance functions.
 
-Cohen and Massaro 1993, "Modeling coarticulation in synthetic visual speech": segment s pulls control p towards its target
-T_sp with dominance D_sp(τ) = α_sp exp(−θ_s |τ|), τ the time outside the segment; the control is Σ D T / Σ D. A strong,
-brief dominance keeps lips closed for [b]; a weak one lets [t] take the lips of its neighbours.
+Cohen and Massaro 1993, "Modeling coarticulation in synthetic visual speech": segment s pulls control p towards its
+target T_sp with dominance D_sp(τ) = α_sp exp(−θ_s |τ|), τ the time outside the segment; the control is Σ D T / Σ D. A
+strong, brief dominance keeps lips closed for [b]; a weak one lets [t] take the lips of its neighbours.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _POSTALVEOLAR = Viseme({"jaw_open": 0.10, "funnel": 0.75, "pucker": 0.25}, 0.7, 
 _ALVEOLAR = Viseme(
     {"jaw_open": 0.15, "tongue_up": 0.9, "lower_drop": 0.15}, 0.35, 24, {"jaw_open": 1.0, "tongue_up": 5}
 )
+_DENTAL = Viseme({"jaw_open": 0.18, "tongue_out": 0.9, "lower_drop": 0.2}, 0.5, 24, {"tongue_out": 6})
+_LATERAL = Viseme({"jaw_open": 0.26, "tongue_up": 1.0}, 0.4, 22, {"tongue_up": 6})
 _VELAR = Viseme({"jaw_open": 0.22, "tongue_back": 1.0}, 0.3, 24, {"tongue_back": 5, "jaw_open": 0.7})
 _I = Viseme({"jaw_open": 0.17, "spread": 0.75, "upper_raise": 0.20, "lower_drop": 0.25}, 1.0, 18)
 _SHORT_I = Viseme({"jaw_open": 0.23, "spread": 0.45, "lower_drop": 0.2}, 0.9, 20)
@@ -67,11 +69,11 @@ _BLOCK = 250  # frames worked out at once
 VISEMES: dict[str, tuple[Viseme, ...]] = {
     **dict.fromkeys(("p", "b", "m"), (_BILABIAL,)),
     **dict.fromkeys(("f", "v"), (_LABIODENTAL,)),
-    **dict.fromkeys(("T", "D"), (Viseme({"jaw_open": 0.18, "tongue_out": 0.9, "lower_drop": 0.2}, 0.5, 24, {"tongue_out": 6}),)),
+    **dict.fromkeys(("T", "D"), (_DENTAL,)),
     **dict.fromkeys(("s", "z"), (_SIBILANT,)),
     **dict.fromkeys(("S", "Z", "tS", "dZ"), (_POSTALVEOLAR,)),
     **dict.fromkeys(("t", "d", "n", "t2", "?"), (_ALVEOLAR,)),
-    **dict.fromkeys(("l", "l/", "@L", "@-L"), (Viseme({"jaw_open": 0.26, "tongue_up": 1.0}, 0.4, 22, {"tongue_up": 6}),)),
+    **dict.fromkeys(("l", "l/", "@L", "@-L"), (_LATERAL,)),
     **dict.fromkeys(("k", "g", "N", "h", "x"), (_VELAR,)),
     **dict.fromkeys(("r", "r-"), (Viseme({"jaw_open": 0.14, "pucker": 0.40, "funnel": 0.35}, 0.7, 22, {"funnel": 2}),)),
     "w": (Viseme({"jaw_open": 0.08, "pucker": 0.95}, 0.8, 24, {"pucker": 5, "jaw_open": 2}),),

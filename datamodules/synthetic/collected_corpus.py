@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -29,7 +28,6 @@ from datamodules.synthetic.corpus import (
 from datamodules.synthetic.head import HeadRenderer
 from datamodules.synthetic.raw_video import write_mp4
 from datamodules.synthetic.speech import Utterance, draw_sentences, placed, sentence, speak
-from model_zoo.face.procedural import procedural_head
 
 # Where the face points as the camera sees it, degrees (up, towards the image's left).
 VIEWS: dict[str, tuple[float, float]] = {
@@ -84,8 +82,7 @@ def generate_collected_corpus(
 def _start(
     root: Path, num_speakers: int, seconds: float, resolution: tuple[int, int], seed: int
 ) -> Callable[[tuple[int, int, str]], None]:
-    torch.set_num_threads(1)
-    head = procedural_head()
+    head = start_worker()
     width, height = resolution
 
     @lru_cache(maxsize=1)
@@ -102,17 +99,15 @@ def _start(
         turn = _camera(view)
         home = _home(turn, resolution)
         # The same numbers for every view: one performance, seen by all cameras.
-        expression, pose, glances = perform(speaker, utterance, home, seeded(seed, "performance", index, take))
+        expression, pose, glances = perform(head, speaker, utterance, home, seeded(seed, "performance", index, take))
         look = replace(speaker.look, light=turn.apply(speaker.look.light))
         away = turn.apply([0.0, 0.0, -1.0])  # the front camera, which the eyes look at
-        gaze = glances + [np.arctan2(away[0], -away[2]), np.arcsin(away[1])]
+        gaze = glances + np.array([np.arctan2(away[0], -away[2]), np.arcsin(away[1])])
         supersampling = 2 if height < _FINE_HEIGHT else 1
-        renderer = HeadRenderer(head, look, speaker.shape, width, height, home, index, supersampling)
-        frames = (renderer.frame(e, p, tuple(g)) for e, p, g in zip(expression, pose, gaze, strict=True))
+        renderer = HeadRenderer(head, look, speaker.shape, width, height, home, supersampling)
+        frames = renderer.frames(expression, pose, gaze, seeded(seed, "noise", index, take, view))
         video, truth = _files(root, *clip)
-        landmarks = head.face.project_landmarks(speaker.shape, expression, pose)
-        tensors = {"expression": expression, "pose": pose, "landmarks": landmarks, "shape": speaker.shape}
-        write_whole(truth, lambda path: save_file({k: v.contiguous() for k, v in tensors.items()}, path))
+        write_truth(truth, head, speaker, expression, pose)
         write_whole(video, lambda path: write_mp4(path, frames, utterance.waveform, width, height))
 
     return make

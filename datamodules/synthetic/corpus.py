@@ -6,6 +6,7 @@ order and on however many workers, and a run that was cut off goes on where it s
 
 from __future__ import annotations
 
+import multiprocessing
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from datamodules.synthetic.speech import (
     sentence,
     speak,
 )
-from model_zoo.face.procedural import procedural_head
+from model_zoo.face.procedural import ProceduralHead, procedural_head
 
 GRID_WIDTH, GRID_HEIGHT, GRID_FRAMES = 360, 288, 75  # px, px, 3 s
 ALIGN_UNITS = 25_000  # a second, in .align files
@@ -85,9 +86,9 @@ def generate_grid_corpus(
 ) -> Path:
     """Write a corpus in GRID's raw layout, with the truth beside it; what is there already is kept.
 
-    Files: s1/<id>.mpg (MPEG-1, 360×288, 25 fps, 75 frames, mp2 sound at 44.1 kHz), alignments/s1/<id>.align (start, end,
-    word; 25,000 units a second), truth/s1/<id>.safetensors (expression (75, 29), pose (75, 6) and landmarks (75, 68, 2) in
-    frame px, shape (199,)).
+    Files: s1/<id>.mpg (MPEG-1, 360×288, 25 fps, 75 frames, mp2 sound at 44.1 kHz), alignments/s1/<id>.align (start,
+    end, word; 25,000 units a second), truth/s1/<id>.safetensors (expression (75, 29), pose (75, 6) and landmarks
+    (75, 68, 2) in frame px, shape (199,)).
 
     Args:
         root: folder to write into.
@@ -115,14 +116,13 @@ def generate_grid_corpus(
 
 
 def perform(
-    speaker: Speaker, utterance: Utterance, home: Float[Tensor, "6"], rng: np.random.Generator
+    head: ProceduralHead, speaker: Speaker, utterance: Utterance, home: Float[Tensor, "6"], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Let a person say something.
 
     Returns:
         expression (T, 29), pose (T, 6) in frame px, and gaze (T, 2) in rad; T frames cover the utterance.
     """
-    head = procedural_head()
     num_frames = round(utterance.duration * FRAME_RATE)
     motion = draw_motion(num_frames, home, rng)
     spoken = articulate(utterance.phonemes, speaker.style, np.arange(num_frames) / FRAME_RATE)
@@ -133,34 +133,43 @@ def perform(
 
 def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int, str]], None]:
     """What a worker does once: then one call a clip."""
-    torch.set_num_threads(1)
-    head = procedural_head()
+    head = start_worker()
 
-    @lru_cache(maxsize=2)
-    def person(index: int) -> Speaker:
-        return draw_speaker(seed, index, num_speakers)
+    @lru_cache(maxsize=1)
+    def person(index: int) -> tuple[Speaker, Tensor, HeadRenderer]:
+        speaker, home = draw_speaker(seed, index, num_speakers), _grid_home(seeded(seed, "home", index))
+        return speaker, home, HeadRenderer(head, speaker.look, speaker.shape, GRID_WIDTH, GRID_HEIGHT, home)
 
     def make(clip: tuple[int, str]) -> None:
         index, name = clip
-        speaker, rng = person(index), seeded(seed, "clip", index, name)
+        speaker, home, renderer = person(index)
+        rng = seeded(seed, "clip", index, name)
         spoken = speak(sentence(name), speaker.voice)
         start = min(rng.uniform(0.35, 0.65), GRID_FRAMES / FRAME_RATE - 0.3 - spoken.duration)
         utterance = recorded(placed([(max(start, 0.0), spoken)], GRID_FRAMES / FRAME_RATE), rng)
-        home = _grid_home(seeded(seed, "home", index))
-        expression, pose, gaze = perform(speaker, utterance, home, rng)
-        renderer = HeadRenderer(
-            head, speaker.look, speaker.shape, GRID_WIDTH, GRID_HEIGHT, home, int(rng.integers(2**31))
-        )
-        frames = (renderer.frame(e, p, tuple(g)) for e, p, g in zip(expression, pose, gaze, strict=True))
+        expression, pose, gaze = perform(head, speaker, utterance, home, rng)
+        frames = renderer.frames(expression, pose, gaze, rng)
         files = _grid_files(root, index, name)
-        landmarks = head.face.project_landmarks(speaker.shape, expression, pose)
-        truth = {"expression": expression, "pose": pose, "landmarks": landmarks, "shape": speaker.shape}
-        write_whole(files["truth"], lambda path: save_file({k: v.contiguous() for k, v in truth.items()}, path))
+        write_truth(files["truth"], head, speaker, expression, pose)
         write_whole(files["align"], lambda path: path.write_text(alignment(utterance)))
         # The video comes last: where it is, the clip is complete.
         write_whole(files["video"], lambda path: write_mpeg1(path, frames, utterance.waveform, GRID_WIDTH, GRID_HEIGHT))
 
     return make
+
+
+def start_worker() -> ProceduralHead:
+    """What every worker does first. One thread each: they share the machine."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+    return procedural_head()
+
+
+def write_truth(path: Path, head: ProceduralHead, speaker: Speaker, expression: Tensor, pose: Tensor) -> None:
+    """Write what a fit of the clip should find: expression, pose and landmarks in frame px, and shape."""
+    landmarks = head.face.project_landmarks(speaker.shape, expression, pose)
+    truth = {"expression": expression, "pose": pose, "landmarks": landmarks, "shape": speaker.shape}
+    write_whole(path, lambda temporary: save_file({k: v.contiguous() for k, v in truth.items()}, temporary))
 
 
 def alignment(utterance: Utterance) -> str:

@@ -1,4 +1,4 @@
-"""One utterance by espeak-ng in a process of its own: JSON request on stdin, a JSON line and raw 16-bit sound on stdout.
+"""One utterance by espeak-ng in a process of its own: a JSON request in, a JSON line and raw 16-bit sound out.
 
 The library keeps state between utterances, so that only a fresh process says the same sentence with the same samples.
 Run by path with `python -I -S`; imports nothing but the standard library, to start fast.

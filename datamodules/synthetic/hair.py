@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
-from model_zoo.face.head_geometry import from_chart, to_chart
+from model_zoo.face.head_anatomy import from_chart, to_chart
 from model_zoo.face.head_parts import grid_triangles
 from model_zoo.face.procedural import ProceduralHead
 
@@ -23,7 +23,7 @@ _AZIMUTH = (0.0, 0.45, 0.80, 1.02, 1.20, 1.40, 1.55, 1.80, 2.05, 2.50, np.pi)  #
 
 @dataclass(frozen=True)
 class Hairstyle:
-    """Hairline as v of the chart at _AZIMUTH, thickness (outer-eye distances), and the radius at which it hangs or None."""
+    """Hairline as v of the chart at _AZIMUTH; thickness and, of hair that hangs, its radius, outer-eye distances."""
 
     line: tuple[float, ...]
     thickness: float

@@ -1,14 +1,18 @@
-"""Video frames of a synthetic person: the built-in head, shaded and rasterised from the vertices that the truth projects.
+"""Video frames of a synthetic person: the built-in head, shaded and rasterised.
 
-What is drawn at pixel (x, y) is exactly `face.project` of the same shape, expression and pose: landmarks and pixels agree
-by construction. Lips hide teeth and tongue through the z-buffer alone.
+What is drawn are the very vertices that the truth projects, with the same shape, expression and pose: landmarks and
+pixels agree by construction. Lips hide teeth and tongue through the z-buffer alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from datamodules.synthetic.appearance import Look, albedo, background, torso
@@ -16,9 +20,9 @@ from datamodules.synthetic.hair import HAIRSTYLES, grow_hair
 from datamodules.synthetic.rasteriser import rasterise, resolve, shade, vertex_normals
 from model_zoo.face.head_parts import EYE_RINGS, EYE_SEGMENTS, Region
 from model_zoo.face.procedural import ProceduralHead
-from model_zoo.functional.camera import rotation_matrix
 
 _NOISE = 1.3  # grey levels of sensor noise, standard deviation
+_GRAIN = 64 * 64  # patterns of it: shifts of one field
 _BODY_SWAY = 0.25  # share of the head's motion that the shoulders make
 _GLOSS = {
     Region.LIP: 0.16,
@@ -42,7 +46,6 @@ class HeadRenderer:
         shape: shape coefficients.
         width, height: of the frames, px.
         home: mean pose of the head, (6,); the shoulders stay near it.
-        seed: of the sensor noise.
         supersampling: samples a pixel in each direction, averaged, to smooth edges.
     """
 
@@ -54,7 +57,6 @@ class HeadRenderer:
         width: int,
         height: int,
         home: Float[Tensor, "6"],
-        seed: int = 0,
         supersampling: int = 2,
     ) -> None:
         face = head.face
@@ -79,11 +81,25 @@ class HeadRenderer:
         self._fine_wall = np.ascontiguousarray(self._wall.repeat(scale, axis=0).repeat(scale, axis=1))
         self._canvas = self._fine_wall.copy()
         self._depth = np.full(self._canvas.shape[:2], np.inf, np.float32)
-        self._rng = np.random.default_rng(seed)
-        self._noise = self._rng.normal(0, _NOISE, (height + 64, width + 64)).astype(np.float32)
+        self._noise = np.random.default_rng(0).normal(0, _NOISE, (height + 64, width + 64)).astype(np.float32)
+
+    def frames(
+        self,
+        expression: Float[Tensor, "T 29"],
+        pose: Float[Tensor, "T 6"],
+        gaze: Float[np.ndarray, "T 2"],
+        rng: np.random.Generator,
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """A clip, frame by frame; `rng` draws the sensor noise. Arguments as `frame`."""
+        for e, p, g in zip(expression, pose, gaze, strict=True):
+            yield self.frame(e, p, (float(g[0]), float(g[1])), int(rng.integers(_GRAIN)))
 
     def frame(
-        self, expression: Float[Tensor, "29"], pose: Float[Tensor, "6"], gaze: tuple[float, float] = (0.0, 0.0)
+        self,
+        expression: Float[Tensor, "29"],
+        pose: Float[Tensor, "6"],
+        gaze: tuple[float, float] = (0.0, 0.0),
+        grain: int = 0,
     ) -> UInt8[np.ndarray, "H W 3"]:
         """One frame.
 
@@ -91,16 +107,17 @@ class HeadRenderer:
             expression: coefficients.
             pose: rotation vector (rad), translation (px, pixel centres at integers), log scale (px per model unit).
             gaze: where the eyes look in the world, (yaw, pitch) in rad from the camera.
+            grain: which of the patterns of sensor noise lies over the frame.
         """
         offset = (self._expressions @ expression).reshape(-1, 3).numpy()
         vertices = self._neutral + offset
-        rotation = rotation_matrix(pose[:3]).numpy()
+        rotation = _rotation(pose[:3])
         self._turn_eyes(vertices, rotation, gaze)
         turned = vertices @ rotation.T
         normals = vertex_normals(turned, self._triangles)
         hair, hair_normals = self._grown(turned, normals)
         body_pose = self._home + _BODY_SWAY * (pose - self._home)
-        body_rotation = rotation_matrix(body_pose[:3]).numpy()
+        body_rotation = _rotation(body_pose[:3])
         scale = float(pose[5].exp())
         points = np.concatenate([turned, hair, self._body @ body_rotation.T])
         heads = len(turned) + len(hair)
@@ -108,7 +125,7 @@ class HeadRenderer:
         points[:heads, :2] += pose[3:5].numpy()
         points[heads:, :2] += body_pose[3:5].numpy()
         colours = self._shade(np.concatenate([normals, hair_normals, self._body_normals @ body_rotation.T]))
-        return self._draw(points, colours)
+        return self._draw(points, colours, grain)
 
     def _grown(self, vertices: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Hair over the head as it is now: vertices and normals (N, 3)."""
@@ -124,11 +141,12 @@ class HeadRenderer:
         light, tint = look.light.astype(np.float32), look.tint.astype(np.float32)
         return shade(normals, self._albedo, self._gloss, light, tint, look.ambient, look.diffuse)
 
-    def _draw(self, points: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    def _draw(self, points: np.ndarray, colours: np.ndarray, grain: int) -> np.ndarray:
         height, width = self._wall.shape[:2]
-        low, high = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0)) + 1
-        x0, x1 = (int(np.clip(x, 0, width)) for x in (low[0], high[0]))
-        y0, y1 = (int(np.clip(y, 0, height)) for y in (low[1], high[1]))
+        (x0, x1), (y0, y1) = (
+            (int(np.clip(np.floor(p.min()), 0, side)), int(np.clip(np.ceil(p.max()) + 1, 0, side)))
+            for p, side in ((points[:, 0], width), (points[:, 1], height))
+        )
         scale = self._scale
         points[:, :2] = (points[:, :2] + 0.5) * scale - 0.5
         # Only what the person covers is drawn finely and cleared again.
@@ -136,8 +154,8 @@ class HeadRenderer:
         self._canvas[window] = self._fine_wall[window]
         self._depth[window] = np.inf
         rasterise(points, self._faces, self._two_sided, colours, self._canvas, self._depth)
-        corner = self._rng.integers(0, 64, 2)
-        return resolve(self._canvas, self._wall, self._noise[corner[0] :, corner[1] :], scale, (x0, y0, x1, y1))
+        noise = self._noise[grain % 64 :, grain // 64 :]
+        return resolve(self._canvas, self._wall, noise, scale, (x0, y0, x1, y1))
 
     def _turn_eyes(self, vertices: np.ndarray, rotation: np.ndarray, gaze: tuple[float, float]) -> None:
         """Turn the eyeballs in place, so that they look at `gaze` whatever the head does."""
@@ -145,8 +163,13 @@ class HeadRenderer:
         direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), -np.cos(yaw) * np.cos(pitch)], np.float32)
         x, y, z = rotation.T @ direction  # in the head's frame
         yaw, pitch = np.clip(np.arctan2(x, -z), -0.5, 0.5), np.clip(np.arcsin(np.clip(y, -1, 1)), -0.35, 0.35)
-        turn = rotation_matrix(torch.tensor([pitch, 0.0, 0.0])) @ rotation_matrix(torch.tensor([0.0, -yaw, 0.0]))
+        turn = _rotation([pitch, 0, 0]) @ _rotation([0, -yaw, 0])
         for rows in self._eyes:
             ball = vertices[rows]
             centre = np.einsum("rsc,r->c", ball[-len(_RIM) * EYE_SEGMENTS :].reshape(len(_RIM), EYE_SEGMENTS, 3), _RIM)
-            vertices[rows] = (ball - centre) @ turn.numpy().T + centre
+            vertices[rows] = (ball - centre) @ turn.T + centre
+
+
+def _rotation(vector: ArrayLike) -> Float[np.ndarray, "3 3"]:
+    """Rotation matrix of a rotation vector; faster for a single one than `model_zoo.functional.camera`."""
+    return Rotation.from_rotvec(np.asarray(vector, np.float64)).as_matrix().astype(np.float32)

@@ -1,7 +1,7 @@
 """Speech of the synthetic corpus: GRID's sentence grammar read by espeak-ng, with the time of every phoneme.
 
-Grammar and ids after Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic speech recognition":
-command, colour, preposition, letter (no w), digit, adverb; `bbaf2n` is "bin blue at f two now".
+Grammar and ids after Cooke et al. 2006, "An audio-visual corpus for speech perception and automatic speech
+recognition": command, colour, preposition, letter (no w), digit, adverb; `bbaf2n` is "bin blue at f two now".
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ GRAMMAR: tuple[dict[str, str], ...] = (
 # Voice variants of espeak-ng that a linear probe on MFCC tells apart.
 VOICES = (
     "Alex", "zac", "caleb", "belinda", "travis", "Lee", "ian", "steph2", "anika", "klatt2", "Alicia", "Andy", "marcelo",
-    "david", "m8", "boris", "shelby", "grandma", "iven2", "Jacky", "Andrea", "f1", "Marco", "pablo", "quincy", "norbert",
-    "aunty", "klatt3", "Gene2", "Michael", "Mr serious", "Annie", "edward", "Nguyen",
+    "david", "m8", "boris", "shelby", "grandma", "iven2", "Jacky", "Andrea", "f1", "Marco", "pablo", "quincy",
+    "norbert", "aunty", "klatt3", "Gene2", "Michael", "Mr serious", "Annie", "edward", "Nguyen",
 )  # fmt: skip
 _PALATALISED = ";"  # a mark on the phoneme before it, which some voices report as one of its own
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from model_zoo.face.head_geometry import LANDMARKS, RING_STEPS, HeadGeometry, mirror
+from model_zoo.face.head_anatomy import CONTACT_RING, LANDMARKS, RING_STEPS, mirror
+from model_zoo.face.head_geometry import HeadGeometry
 
 JAW_HINGE = np.array([0.0, 0.28, 0.80])  # the condyles' axis, just before the ears
 JAW_OPEN = np.radians(15.0)  # about 27 mm between the lips
@@ -34,7 +35,7 @@ _HANDLES = np.array([
     (0.31, 0.13, -0.095, 0), (0.45, 0.13, -0.06, 0), (0.62, 0.10, 0.07, 0), (0.72, 0.15, 0.20, 0),
 ])  # fmt: skip
 
-# Standard deviation of each action, as a share of the full one, while a face talks; DEFAULT_ACTIVITY for those not listed.
+# Standard deviation of each action while a face talks, as a share of the full one; DEFAULT_ACTIVITY for the others.
 DEFAULT_ACTIVITY = 0.15
 ACTIVITY = {
     "jaw_open": 0.30, "close": 0.25, "pucker": 0.40, "funnel": 0.30, "spread": 0.35, "press": 0.35, "roll_lower": 0.30,
@@ -139,7 +140,7 @@ def _mouth(rig: _Rig) -> dict[str, _Motion]:
     opened.lips[..., 0] -= 0.025 * np.sign(t) * np.abs(t) ** 3  # the corners come in
     motions["jaw_open"] = opened
     # Closing against an open jaw: the lower lip goes up two thirds of the way, the upper one comes down.
-    contact = opened.lips[6]
+    contact = opened.lips[CONTACT_RING]
     down, up = (
         contact[: 2 * RING_STEPS + 1],
         np.r_[contact[:1], contact[: -(2 * RING_STEPS) : -1], contact[2 * RING_STEPS :][:1]],

@@ -1,9 +1,9 @@
 """The built-in face model: a head that needs no download and no licence (199 shape and 29 expression modes).
 
 Shape modes come from a Gaussian-process prior around the mean head (Lüthi et al. 2018, "Gaussian Process Morphable
-Models"): a sum of Gaussian kernels from the scale of the skull to that of a nostril, nearly mirror-symmetric, with rigid
-motion and size taken out because the pose holds them. Expression modes are the principal components of the facial actions
-that speech needs. Nothing is random, and a finished head is kept in the user's cache folder.
+Models"): a sum of Gaussian kernels from the scale of the skull to that of a nostril, nearly mirror-symmetric, with
+rigid motion and size taken out because the pose holds them. Expression modes are the principal components of the facial
+actions that speech needs. Nothing is random, and a finished head is kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model_zoo.face import head_actions, head_geometry, head_parts
+from model_zoo.face import head_actions, head_anatomy, head_geometry, head_parts
 from model_zoo.face.head_actions import ACTIVITY, DEFAULT_ACTIVITY, facial_actions
 from model_zoo.face.head_geometry import HeadGeometry, build_geometry
 from model_zoo.face.importers import load_face, save_face
@@ -151,7 +151,7 @@ def _build(model: Path, extras: Path) -> None:
     tensors |= {f"part/{name}": torch.from_numpy(rows).long() for name, rows in geometry.parts.items()}
     tensors |= {
         "lip_rings": torch.from_numpy(geometry.lip_rings),
-        "lid_rings": torch.tensor(np.stack(geometry.lid_rings)),
+        "lid_rings": torch.from_numpy(geometry.lid_rings),
     }
     save_face(face, model)
     temporary = extras.with_name(f".{extras.name}.{os.getpid()}.tmp")  # processes may build at once
@@ -161,7 +161,7 @@ def _build(model: Path, extras: Path) -> None:
 
 def _fingerprint() -> str:
     """Changes whenever the code that makes the head does."""
-    sources = (head_geometry.__file__, head_parts.__file__, head_actions.__file__, __file__)
+    sources = (head_anatomy.__file__, head_geometry.__file__, head_parts.__file__, head_actions.__file__, __file__)
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
 
 
