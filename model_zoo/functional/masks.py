@@ -130,7 +130,7 @@ def _soften(mask: np.ndarray, erode: float, blur: float) -> np.ndarray:
     """Erode a mask (H, W) by `erode` px, the crop's border included, and blur its edge inwards with sigma `blur` px."""
     padded = np.pad(mask.astype(np.uint8), 1)
     eroded = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > erode
-    soft = eroded.astype(np.float32)
+    soft: np.ndarray = eroded.astype(np.float32)
     if blur > 0:
         radius = max(1, round(3 * blur))
         soft = cv2.GaussianBlur(soft, (2 * radius + 1, 2 * radius + 1), blur, borderType=cv2.BORDER_CONSTANT)

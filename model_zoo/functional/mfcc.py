@@ -124,18 +124,17 @@ def _cepstra(frames: Float[Tensor, "... N"], num_cepstra: int) -> Float[Tensor, 
 def _bases(num_cepstra: int) -> tuple[Tensor, Tensor, Tensor]:
     """Window (WINDOW,), mel filterbank (NUM_FFT/2+1, bands) and liftered DCT-II (bands, C), float64."""
     num_bands = max(NUM_MEL_BANDS, num_cepstra)
-    double = {"dtype": torch.float64}
     highest_mel = 2595 * math.log10(1 + SAMPLE_RATE / 2 / 700)
-    hz = 700 * (10 ** (torch.linspace(0, highest_mel, num_bands + 2, **double) / 2595) - 1)
+    hz = 700 * (10 ** (torch.linspace(0, highest_mel, num_bands + 2, dtype=torch.float64) / 2595) - 1)
     edges = torch.floor((NUM_FFT + 1) * hz / SAMPLE_RATE)[:, None]
-    fft_bins = torch.arange(NUM_FFT // 2 + 1, **double)
+    fft_bins = torch.arange(NUM_FFT // 2 + 1, dtype=torch.float64)
     rising = (fft_bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - fft_bins) / (edges[2:] - edges[1:-1])
     bands = torch.minimum(rising, falling).clamp_min(0)
 
-    order = torch.arange(num_cepstra, **double)
-    centres = torch.arange(num_bands, **double)[:, None] + 0.5
+    order = torch.arange(num_cepstra, dtype=torch.float64)
+    centres = torch.arange(num_bands, dtype=torch.float64)[:, None] + 0.5
     cosines = math.sqrt(2 / num_bands) * torch.cos(math.pi / num_bands * centres * order)
     cosines[:, 0] /= math.sqrt(2)
     lifter = 1 + LIFTER / 2 * torch.sin(math.pi * order / LIFTER)
-    return torch.hamming_window(WINDOW, periodic=False, **double), bands.T, cosines * lifter
+    return torch.hamming_window(WINDOW, periodic=False, dtype=torch.float64), bands.T, cosines * lifter

@@ -53,9 +53,11 @@ class PatchDiscriminator(nn.Module):
             layers += [nn.Conv2d(before, after, KERNEL, stride, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
         layers.append(nn.Conv2d(widths[-1], 1, KERNEL, stride=1, padding=1))
         self.layers = nn.Sequential(*layers)
-        for convolution in self.layers[:-1:2]:
-            nn.init.kaiming_normal_(convolution.weight, NEGATIVE_SLOPE)
-            nn.init.zeros_(convolution.bias)
+        for parameter in self.layers[:-1].parameters():
+            if parameter.dim() > 1:
+                nn.init.kaiming_normal_(parameter, NEGATIVE_SLOPE)
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, x_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 h w"]:
         """Patch scores of the composited image, stacked with the heatmap and the zero-filled masked frame."""

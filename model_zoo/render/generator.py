@@ -114,8 +114,8 @@ class Up(nn.Module):
         self.refine = nn.Sequential(first, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True), second)
         _initialise(self.convolution)
         _initialise(first)
-        nn.init.zeros_(second.weight)
-        nn.init.zeros_(second.bias)
+        for parameter in second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.convolution(x))
@@ -137,4 +137,5 @@ def _initialise(convolution: nn.Conv2d | nn.ConvTranspose2d, gain: float | None 
     if isinstance(convolution, nn.ConvTranspose2d):
         taps //= convolution.stride[0] * convolution.stride[1]
     nn.init.normal_(convolution.weight, std=gain / math.sqrt(convolution.in_channels * taps))
-    nn.init.zeros_(convolution.bias)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)

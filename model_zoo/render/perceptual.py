@@ -46,7 +46,7 @@ class Vgg19Features(nn.Module):
                 break
             if isinstance(layer, nn.MaxPool2d):
                 self.pooled_before.add(index)
-            elif isinstance(layer, nn.Conv2d):
+            elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 self.register_buffer(f"weight_{index}", layer.weight.detach(), persistent=False)
                 self.register_buffer(f"bias_{index}", layer.bias.detach(), persistent=False)
                 index += 1
