@@ -47,6 +47,8 @@ _GAUSSIAN_FACTOR = 0.887  # scale of that distribution when fitted to Gaussian n
 _MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
 _MIN_LANDMARKS = 20  # fewer do not make a frame
 _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
+_POSE_ROUNDS = 4  # of reweighting for the first pose
+_MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
 _SHAPE_FRAMES = (32, 256)  # evenly spaced, an eighth of the clip within these limits; the shape gains nothing from more
 _CHUNK = 2048  # frames solved at once when the shape is known
@@ -95,10 +97,10 @@ def fit_clip(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> FaceFit
     model = LandmarkModel.of(face, torch.float64, landmarks.device)
     present = landmarks.isfinite().all(-1)
     points = landmarks.double().where(present[..., None], 0).mT  # (T, 2, L)
-    valid = _shows_something(points, present)
+    trust, valid = _screen(model, points, present)
     while valid.any():
         frames = valid.nonzero()[:, 0]
-        state, noise = _fit_frames(model, points[frames], present[frames], frames)
+        state, noise = _fit_frames(model, points[frames], present[frames], trust[frames], frames)
         residual = _nme(model, state, points[frames], present[frames])
         is_face = residual <= _MAX_NME
         if is_face.all():
@@ -110,32 +112,51 @@ def fit_clip(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> FaceFit
     )
 
 
-def _shows_something(points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"]) -> Bool[Tensor, "T"]:
-    """Frames with enough landmarks that have not collapsed."""
-    count = present.sum(1).clamp(min=1)[:, None, None]
-    away = (points - points.sum(2, keepdim=True) / count) * present[:, None]
-    spread = (away.square().sum((1, 2)) / count[:, 0, 0]).sqrt()
-    return (present.sum(1) >= _MIN_LANDMARKS) & (spread >= _MIN_SPREAD)
+def _screen(
+    model: LandmarkModel, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"]
+) -> tuple[Float[Tensor, "T L"], Bool[Tensor, "T"]]:
+    """Weight of every landmark by its distance from the posed mean face, and which frames lie near it at all."""
+    count = present.sum(1).clamp(min=1)
+    away = (points - (points.sum(2) / count[:, None])[..., None]) * present[:, None]
+    spread = (away.square().sum((1, 2)) / count).sqrt()
+    valid = (count >= _MIN_LANDMARKS) & (spread >= _MIN_SPREAD)
+    trust = present * valid[:, None].double()
+    if valid.any():
+        points, present, weights = points[valid], present[valid], trust[valid]
+        for _ in range(_POSE_ROUNDS):
+            rotation, translation, log_scale = initial_pose(model.mean, points, weights)
+            scale = log_scale.exp()[:, None]
+            posed = scale[..., None] * (rotation @ model.mean)[:, :2] + translation[..., None]
+            distance = ((points - posed).norm(dim=1) / scale).where(present, math.nan)
+            typical = distance.nanmedian(1, keepdim=True).values.clamp(min=_MIN_NOISE)
+            weights = (1 / (1 + (distance / (2 * typical)).square())).where(present, 0.0)
+        trust[valid] = weights
+        valid[valid.clone()] = typical[:, 0] < _MAX_TYPICAL_DISTANCE
+    return trust, valid
 
 
 def _fit_frames(
-    model: LandmarkModel, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"], frames: Int[Tensor, "T"]
+    model: LandmarkModel,
+    points: Float[Tensor, "T 2 L"],
+    present: Bool[Tensor, "T L"],
+    trust: Float[Tensor, "T L"],
+    frames: Int[Tensor, "T"],
 ) -> tuple[ClipState, Tensor]:
     """State (px) and noise (px) of frames that all show a face; `frames` are their numbers in the clip."""
-    _, middle, log_scale = initial_pose(model.mean, points, present.double())
+    _, middle, log_scale = initial_pose(model.mean, points, trust)
     unit, origin = log_scale.median().exp(), middle.mean(0)
-    points = (points - origin[:, None]) / unit
+    given = (points - origin[:, None]) / unit, present, trust, frames
     num_frames = len(points)
     fewest, most = _SHAPE_FRAMES
     num_chosen = min(num_frames, max(fewest, min(num_frames // 8, most)))
     chosen = torch.linspace(0, num_frames - 1, num_chosen, device=points.device).round().long()
-    fitted, noise = _minimise(model, points[chosen], present[chosen], frames[chosen])
+    fitted, noise = _minimise(model, *(value[chosen] for value in given))
     if num_chosen < num_frames:
         given_shape = model.with_shape(fitted.shape)
         pieces = []
         for start in range(0, num_frames, _CHUNK):
             wide = slice(max(start - _CHUNK_MARGIN, 0), start + _CHUNK + _CHUNK_MARGIN)
-            piece, _ = _minimise(given_shape, points[wide], present[wide], frames[wide], noise)
+            piece, _ = _minimise(given_shape, *(value[wide] for value in given), noise)
             pieces.append(piece.frames(slice(start - wide.start, start - wide.start + _CHUNK)))
         joined = (torch.cat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True))
         fitted = ClipState(fitted.shape, *joined)
@@ -147,6 +168,7 @@ def _minimise(
     model: LandmarkModel,
     points: Float[Tensor, "T 2 L"],
     present: Bool[Tensor, "T L"],
+    trust: Float[Tensor, "T L"],
     frames: Int[Tensor, "T"],
     noise: Tensor | None = None,
 ) -> tuple[ClipState, Tensor]:
@@ -155,7 +177,7 @@ def _minimise(
     state = ClipState(
         points.new_zeros(len(model.shape)),
         points.new_zeros(num_frames, num_expression),
-        *initial_pose(model.mean, points, present.double()),
+        *initial_pose(model.mean, points, trust),
     )
     step = points.new_tensor([_EXPRESSION_STEP] * num_expression + [_POSE_STEP] * POSE_DIM)
     change = 1 / (step.square() * frames.diff()[:, None])  # a random walk: variance grows with the gap

@@ -106,7 +106,7 @@ def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
     neutral, identities, expressions, index = None, {}, {}, None
     for name, data in _read_members(Path(path), (".obj", ".json")):
         if name == _ICT_INDEX:
-            index = json.loads(data)
+            index = _ict_index(data)
         elif name == _ICT_NEUTRAL:
             neutral = _obj_vertices(data, name), _obj_triangles(data)
         elif name.startswith("identity"):
@@ -115,7 +115,8 @@ def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
             expressions[name] = _obj_vertices(data, name)
     if neutral is None or index is None or not identities:
         raise ValueError(f"{path}: not ICT-FaceKit, wants {_ICT_NEUTRAL}.obj, identity*.obj and {_ICT_INDEX}.json")
-    missing = sorted(set(index["expressions"]) - set(expressions))
+    names, landmark_index = index
+    missing = sorted(set(names) - set(expressions))
     if missing:
         raise ValueError(f"{path}: ICT-FaceKit lacks the expressions {', '.join(missing[:5])}")
     (mean, triangles), keep = neutral, slice(0, _ICT_VERTICES)
@@ -123,14 +124,23 @@ def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
         if vertices.shape != mean.shape:
             raise ValueError(f"{path}: {name} has {len(vertices)} vertices, the neutral mesh {len(mean)}")
     shape = np.stack([identities[name][keep] - mean[keep] for name in sorted(identities)][:NUM_SHAPE])
-    deltas = np.stack([expressions[name][keep] - mean[keep] for name in index["expressions"]])
+    deltas = np.stack([expressions[name][keep] - mean[keep] for name in names])
     return _build_face(
         mean[keep] * (1, -1, -1),  # y up, z towards the camera
         shape * (1, -1, -1),
         _principal(deltas, slice(0, _ICT_FACE_VERTICES)) * (1, -1, -1),
         triangles[(triangles < _ICT_VERTICES).all(1)],
-        np.asarray(index["idx_to_landmark_verts"]),
+        landmark_index,
     )
+
+
+def _ict_index(data: bytes) -> tuple[list[str], np.ndarray]:
+    """Names of the expressions and landmark vertices from vertex_indices.json."""
+    try:
+        index = json.loads(data)
+        return list(index["expressions"]), np.asarray(index["idx_to_landmark_verts"], dtype=np.int64)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{_ICT_INDEX}.json: wants expressions and idx_to_landmark_verts ({error!r})") from error
 
 
 def _build_face(

@@ -59,11 +59,11 @@ class MorphableFace(nn.Module):
         landmark_index: Int[Tensor, "68"],
     ) -> None:
         super().__init__()
-        num_vertices = mean.shape[0]
+        num_vertices = _length(mean)
         _check_shape("mean", mean, (num_vertices, 3))
         _check_modes("shape", shape_basis, shape_std, num_vertices, NUM_SHAPE)
         _check_modes("expression", expression_basis, expression_std, num_vertices, NUM_EXPRESSION)
-        _check_shape("triangles", triangles, (triangles.shape[0], 3))
+        _check_shape("triangles", triangles, (_length(triangles), 3))
         _check_shape("landmark_index", landmark_index, (NUM_LANDMARKS,))
         for name, index in (("triangles", triangles), ("landmark_index", landmark_index)):
             if index.numel() and not (index.min() >= 0 and index.max() < num_vertices):
@@ -168,6 +168,10 @@ class MorphableFace(nn.Module):
             torch.empty(0, 3, dtype=torch.long, device=rows.device),
             torch.arange(NUM_LANDMARKS, device=rows.device),
         )
+
+
+def _length(value: Tensor) -> int:
+    return value.shape[0] if value.ndim else 0
 
 
 def _check_shape(name: str, value: Tensor, expected: tuple[int, ...]) -> None:
