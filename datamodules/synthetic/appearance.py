@@ -138,7 +138,7 @@ def occlusion(head: ProceduralHead) -> Float[np.ndarray, "V"]:
     """How much light reaches each vertex, [0, 1]: less within the mouth, at the lips' line and under the chin."""
     mean, region = head.face.mean.numpy(), head.region.numpy()
     shade = np.ones(len(mean))
-    for ring, level in enumerate((1, 1, 1, 1, 0.95, 0.80, 0.55, 0.40, 0.35, 0.25, 0.15)):
+    for ring, level in enumerate((1, 1, 1, 1, 0.95, 0.80, 0.55, 0.50, 0.40, 0.35, 0.25, 0.15)):
         shade[head.lip_rings[ring].numpy()] = level
     inside = np.isin(region, (Region.TEETH, Region.GUM, Region.TONGUE))
     shade[inside] = 0.88 - 0.75 * np.clip((mean[inside, 2] + 0.20) / 0.40, 0, 1)

@@ -1,79 +1,44 @@
-"""The built-in corpora: people who do not exist saying GRID's sentences, with the truth beside the video.
+"""The built-in corpora: people who do not exist say GRID's sentences, with the truth beside the video.
 
-Every person and every clip follows from (seed, speaker, clip) alone: the same seed writes the same bytes, in whatever
-order and on however many workers, and a run that was cut off goes on where it stopped.
+`generate_grid_corpus` writes GRID's raw layout, `generate_collected_corpus` that of the paper's own recordings (§4: few
+people, long takes, seven views). Every clip follows from (seed, speaker, clip) alone: the same seed writes the same
+bytes, in whatever order and on however many workers, and a run that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from datamodules.prepare.workers import map_in_processes
-from datamodules.synthetic.appearance import Look, draw_look
-from datamodules.synthetic.articulation import Style, articulate, draw_style
 from datamodules.synthetic.head import HeadRenderer
-from datamodules.synthetic.motion import FRAME_RATE, draw_motion
-from datamodules.synthetic.raw_video import write_mpeg1
-from datamodules.synthetic.speech import (
-    Utterance,
-    Voice,
-    draw_sentences,
-    draw_voice,
-    placed,
-    sentence,
-    speak,
-)
+from datamodules.synthetic.motion import FRAME_RATE
+from datamodules.synthetic.performance import Speaker, draw_speaker, monologue, perform, recorded, seeded
+from datamodules.synthetic.raw_video import write_mp4, write_mpeg1
+from datamodules.synthetic.speech import Utterance, draw_sentences, placed, sentence, speak
 from model_zoo.face.procedural import ProceduralHead, procedural_head
 
 GRID_WIDTH, GRID_HEIGHT, GRID_FRAMES = 360, 288, 75  # px, px, 3 s
 ALIGN_UNITS = 25_000  # a second, in .align files
-_SHAPE_SPREAD = 0.8  # of the shape prior's standard deviations: extremes of all modes at once look odd
-_LOUDNESS, _FLOOR = 0.07, 0.0006  # RMS of speech and of the room, full scale = 1
+# Where the face points as the camera sees it, degrees (up, towards the image's left).
+VIEWS: dict[str, tuple[float, float]] = {
+    "front": (0, 0), "up-30": (30, 0), "down-30": (-30, 0), "left-30": (0, 30), "left-60": (0, 60),
+    "right-30": (0, -30), "right-60": (0, -60),
+}  # fmt: skip
+_FACE_SIZE = 0.19  # of the collected corpus: distance of the outer eye corners, share of the frame's height
+_FINE_HEIGHT = 600  # px, below which edges are supersampled
+_TEST_SHARE, _SHORTEST_TEST = 2 / 15, 3.0  # 2 minutes of test for 15 of training (paper, §4); s
 
 Progress = Callable[[int, int], None]  # clips done, clips in all
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A synthetic person.
-
-    Attributes:
-        index: counted from 0. voice, style, look: how they sound, articulate and look.
-        shape: (199,) coefficients. habit: weights of facial actions at rest.
-    """
-
-    index: int
-    voice: Voice
-    style: Style
-    look: Look
-    shape: Float[Tensor, "199"]
-    habit: dict[str, float]
-
-
-def draw_speaker(seed: int, index: int, num_speakers: int) -> Speaker:
-    """Person `index` of a corpus; skin tones are spread evenly over the speakers."""
-    rng = seeded(seed, "speaker", index)
-    order = seeded(seed, "tones").permutation(max(num_speakers, index + 1))
-    tone = (order[index] + rng.uniform(0.2, 0.8)) / len(order)
-    return Speaker(
-        index,
-        draw_voice(index, rng),
-        draw_style(rng),
-        draw_look(rng, float(tone)),
-        torch.from_numpy(rng.normal(0, _SHAPE_SPREAD, 199)).float(),
-        {"corner_up_left": (smile := float(rng.uniform(-0.05, 0.20))), "corner_up_right": smile},
-    )
 
 
 def generate_grid_corpus(
@@ -111,29 +76,56 @@ def generate_grid_corpus(
         for name in draw_sentences(sentences_per_speaker, seeded(seed, "sentences", index))
     ]
     wanted = [clip for clip in names if not _grid_files(root, *clip)["video"].exists()]
-    run_clips(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
+    _make(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
     return root
 
 
-def perform(
-    head: ProceduralHead, speaker: Speaker, utterance: Utterance, home: Float[Tensor, "6"], rng: np.random.Generator
-) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Let a person say something.
+def generate_collected_corpus(
+    root: Path | str,
+    num_speakers: int = 4,
+    views: Sequence[str] = tuple(VIEWS),
+    seconds: float = 12.0,
+    resolution: tuple[int, int] = (640, 360),
+    seed: int = 0,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a corpus in the layout of the collected one; what is there already is kept.
 
-    Returns:
-        expression (T, 29), pose (T, 6) in frame px, and gaze (T, 2) in rad; T frames cover the utterance.
+    Files: p1/<view>/train.mp4, p1/<view>/test.mp4 and truth/p1/<view>/<take>.safetensors, as `generate_grid_corpus`.
+    All views of a take show one performance. The paper has 900 s at 1920×1080; the defaults are for a demonstration.
+
+    Args:
+        root: folder to write into.
+        num_speakers: named p1, p2, ...
+        views: keys of VIEWS.
+        seconds: length of the training take; the test take has 2/15 of it, but 3 s at least.
+        resolution: width and height, even, px.
+        seed: the same seed writes the same bytes.
+        workers: processes; 0 works in this one.
+        progress: called after every take of every view.
+
+    Raises:
+        ValueError: an unknown view, an odd resolution, or nothing to do.
+        RuntimeError: a take could not be made.
     """
-    num_frames = round(utterance.duration * FRAME_RATE)
-    motion = draw_motion(num_frames, home, rng)
-    spoken = articulate(utterance.phonemes, speaker.style, np.arange(num_frames) / FRAME_RATE)
-    weights = {name: torch.from_numpy(np.asarray(w)).float() for name, w in (spoken | motion.actions).items()}
-    expression = head.expression(weights) + head.expression(speaker.habit)
-    return expression, motion.pose, motion.gaze
+    if unknown := set(views) - set(VIEWS):
+        raise ValueError(f"no view {sorted(unknown)}; there are {', '.join(VIEWS)}")
+    if any(side % 2 or side < 64 for side in resolution):
+        raise ValueError(f"H.264 wants an even width and height, of at least 64 px here, got {resolution}")
+    if num_speakers < 1 or not views or seconds < 1:
+        raise ValueError("a corpus needs a speaker, a view and a second at least")
+    root = Path(root)
+    takes = {"train": seconds, "test": max(seconds * _TEST_SHARE, _SHORTEST_TEST)}
+    everything = [(index, take, view) for index in range(num_speakers) for take in takes for view in views]
+    wanted = [clip for clip in everything if not _take_files(root, *clip)[0].exists()]
+    _make(_start_collected, (root, num_speakers, takes, resolution, seed), wanted, workers, len(everything), progress)
+    return root
 
 
 def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int, str]], None]:
     """What a worker does once: then one call a clip."""
-    head = start_worker()
+    head = _start_worker()
 
     @lru_cache(maxsize=1)
     def person(index: int) -> tuple[Speaker, Tensor, HeadRenderer]:
@@ -150,26 +142,71 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
         expression, pose, gaze = perform(head, speaker, utterance, home, rng)
         frames = renderer.frames(expression, pose, gaze, rng)
         files = _grid_files(root, index, name)
-        write_truth(files["truth"], head, speaker, expression, pose)
-        write_whole(files["align"], lambda path: path.write_text(alignment(utterance)))
+        _write_truth(files["truth"], head, speaker, expression, pose)
+        _write(files["align"], lambda path: path.write_text(alignment(utterance)))
         # The video comes last: where it is, the clip is complete.
-        write_whole(files["video"], lambda path: write_mpeg1(path, frames, utterance.waveform, GRID_WIDTH, GRID_HEIGHT))
+        _write(files["video"], lambda path: write_mpeg1(path, frames, utterance.waveform, GRID_WIDTH, GRID_HEIGHT))
 
     return make
 
 
-def start_worker() -> ProceduralHead:
+def _start_collected(
+    root: Path, num_speakers: int, takes: dict[str, float], resolution: tuple[int, int], seed: int
+) -> Callable[[tuple[int, str, str]], None]:
+    head = _start_worker()
+
+    @lru_cache(maxsize=1)
+    def said(index: int, take: str) -> tuple[Speaker, Utterance]:
+        speaker = draw_speaker(seed, index, num_speakers)
+        return speaker, monologue(speaker.voice, takes[take], seeded(seed, "monologue", index, take))
+
+    def make(clip: tuple[int, str, str]) -> None:
+        index, take, view = clip
+        speaker, utterance = said(index, take)
+        up, left = VIEWS[view]
+        turn = Rotation.from_euler("yx", [left, -up], degrees=True)
+        home = _collected_home(turn, resolution)
+        # The same numbers for every view: one performance, seen by all cameras.
+        expression, pose, glances = perform(head, speaker, utterance, home, seeded(seed, "performance", index, take))
+        look = replace(speaker.look, light=turn.apply(speaker.look.light))
+        away = turn.apply([0.0, 0.0, -1.0])  # towards the front camera, which the eyes look at
+        gaze = glances + np.array([np.arctan2(away[0], -away[2]), np.arcsin(away[1])])
+        supersampling = 2 if resolution[1] < _FINE_HEIGHT else 1
+        renderer = HeadRenderer(head, look, speaker.shape, *resolution, home, supersampling)
+        frames = renderer.frames(expression, pose, gaze, seeded(seed, "noise", index, take, view))
+        video, truth = _take_files(root, *clip)
+        _write_truth(truth, head, speaker, expression, pose)
+        _write(video, lambda path: write_mp4(path, frames, utterance.waveform, *resolution))
+
+    return make
+
+
+def _collected_home(turn: Rotation, resolution: tuple[int, int]) -> Tensor:
+    """Mean pose of a view: the middle of the head, not the eyes, stays in one place of the frame."""
+    width, height = resolution
+    scale = _FACE_SIZE * height
+    middle = turn.apply([0.0, 0.35, 0.45]) * scale
+    place = (width / 2 - middle[0], 0.46 * height + 0.15 * scale - middle[1])
+    return torch.tensor([*turn.as_rotvec(), *place, np.log(scale)], dtype=torch.float32)
+
+
+def _take_files(root: Path, index: int, take: str, view: str) -> tuple[Path, Path]:
+    place = Path(f"p{index + 1}") / view / take
+    return root / place.with_suffix(".mp4"), root / "truth" / place.with_suffix(".safetensors")
+
+
+def _start_worker() -> ProceduralHead:
     """What every worker does first. One thread each: they share the machine."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)
     return procedural_head()
 
 
-def write_truth(path: Path, head: ProceduralHead, speaker: Speaker, expression: Tensor, pose: Tensor) -> None:
+def _write_truth(path: Path, head: ProceduralHead, speaker: Speaker, expression: Tensor, pose: Tensor) -> None:
     """Write what a fit of the clip should find: expression, pose and landmarks in frame px, and shape."""
     landmarks = head.face.project_landmarks(speaker.shape, expression, pose)
     truth = {"expression": expression, "pose": pose, "landmarks": landmarks, "shape": speaker.shape}
-    write_whole(path, lambda temporary: save_file({k: v.contiguous() for k, v in truth.items()}, temporary))
+    _write(path, lambda temporary: save_file({k: v.contiguous() for k, v in truth.items()}, temporary))
 
 
 def alignment(utterance: Utterance) -> str:
@@ -196,15 +233,7 @@ def _grid_files(root: Path, index: int, name: str) -> dict[str, Path]:
     }
 
 
-def recorded(utterance: Utterance, rng: np.random.Generator) -> Utterance:
-    """Speech at a usual level, in a room that is not dead silent."""
-    spoken = utterance.waveform[utterance.waveform != 0]
-    level = np.sqrt(np.mean(spoken**2)) + 1e-9
-    sound = utterance.waveform * (_LOUDNESS / level) + rng.normal(0, _FLOOR, len(utterance.waveform))
-    return Utterance(np.clip(sound, -1, 1).astype(np.float32), utterance.words, utterance.phonemes)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
@@ -215,11 +244,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def run_clips(
-    start: Callable, arguments: tuple, wanted: Iterable, workers: int, total: int, progress: Progress | None
-) -> None:
+def _make(start: Callable, arguments: tuple, wanted: list, workers: int, total: int, progress: Progress | None) -> None:
     """Make the wanted clips, then say which failed."""
-    wanted = list(wanted)
     procedural_head()  # built once, before several workers would
     done, failed = total - len(wanted), []
     for clip, result in map_in_processes(start, arguments, wanted, workers):
@@ -231,8 +257,3 @@ def run_clips(
             progress(done, total)
     if failed:
         raise RuntimeError(f"{len(failed)} of {total} clips could not be made, first {failed[0][0]}: {failed[0][1]}")
-
-
-def seeded(*parts: int | str) -> np.random.Generator:
-    """Generator of its own for each purpose, speaker and clip."""
-    return np.random.default_rng([zlib.crc32(p.encode()) if isinstance(p, str) else p for p in parts])

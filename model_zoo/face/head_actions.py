@@ -67,7 +67,7 @@ class _Rig:
         self.t = np.concatenate([t, t[-2:0:-1]])  # (n,), -1 and 1 are the corners
         arc = 2 * RING_STEPS - 1
         self.upper = np.r_[0.5, np.ones(arc), 0.5, np.zeros(arc)]  # (n,), the corners belong to both lips
-        self.inner = np.array([0, 0.2, 0.4, 0.6, 0.8, 0.93, 1, 1, 1, 1, 1])[:, None]  # (R, 1), 0 border, 1 contact
+        self.inner = np.array([0, 0.2, 0.4, 0.6, 0.8, 0.93, 1, 1, 1, 1, 1, 1])[:, None]  # (R, 1), 0 border, 1 contact
         self.lips = geometry.vertices[geometry.lip_rings]  # (R, n, 3)
         self.margins = geometry.vertices[np.stack([r[0] for r in geometry.lid_rings])]  # (2, n, 3)
 
@@ -77,7 +77,7 @@ class _Rig:
     def lip(self, x: object = 0.0, y: object = 0.0, z: object = 0.0) -> _Motion:
         """Motion of the lips alone; x, y, z broadcast to (R, n). The throat follows less and less."""
         motion = self.motion()
-        follow = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.4, 0.1])[:, None]
+        follow = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.4, 0.1])[:, None]
         motion.lips += (
             np.stack([np.broadcast_to(c, self.lips.shape[:2]) for c in (x, y, z)], axis=-1) * follow[..., None]
         )
@@ -123,7 +123,7 @@ def _jaw(rig: _Rig, motion_of_bone: object) -> _Motion:
     motion = rig.motion()
     corner = np.abs(rig.t) ** 3
     share = np.where(rig.upper < 0.5, 1 - 0.52 * corner, 0.48 * corner**2)
-    depth = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.5])[:, None]
+    depth = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.5])[:, None]
     motion.lips += motion_of_bone(rig.lips) * (share * depth)[..., None]
     motion.handles += motion_of_bone(rig.handles) * rig.jaw_share[:, None]
     for part in ("teeth_lower", "tongue"):

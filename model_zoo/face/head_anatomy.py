@@ -18,6 +18,7 @@ AXIS = np.array([0.0, -0.05, 0.75])  # end of the capsule's half-line, inside th
 RING_STEPS = 12  # lip samples from the middle to a corner; landmarks sit at thirds
 LID_STEPS = 9  # half the number of lid samples from corner to corner
 CONTACT_RING = 6  # of the lip rings, where the closed lips touch
+_SEAL = np.array([0.0, 0.004, 0.014])  # of the upper lip behind the contact line
 
 # iBUG points of the half x >= 0, by their index on the image's right. Columns x, y, z.
 LANDMARKS = {
@@ -164,7 +165,7 @@ def _inner_lip_arc() -> np.ndarray:
 
 
 def lip_rings() -> np.ndarray:
-    """(R, 4 RING_STEPS, 3): vermilion border, lip surface, contact line, inner face, vestibule, throat."""
+    """(R, 4 RING_STEPS, 3): vermilion border, lip surface, contact line, seal, inner face, vestibule, throat."""
     t = np.linspace(-1, 1, 2 * RING_STEPS + 1)
     borders = _arc((51, 52, 53, 54), RING_STEPS, True), _arc((57, 56, 55, 54), RING_STEPS, True)
     contact = _inner_lip_arc()
@@ -177,6 +178,8 @@ def lip_rings() -> np.ndarray:
         ]
         rings.append(_closed(*halves))
     rings.append(_closed(contact, contact))
+    # Just behind it the lips overlap by a hair, so that nothing shows between closed lips.
+    rings.append(_closed(contact + _SEAL, contact + _SEAL * [1, -1, 1]))
     # Inside: y half-height, x factor and z of the middle; the arch is that of the teeth, k x^2.
     for height, width, depth, curvature in (
         (0.02, 0.97, -0.265, 2.4),

@@ -78,7 +78,7 @@ def build_geometry() -> HeadGeometry:
 
     mesh = _Mesh(vertices, _orient(vertices, triangles), np.full(len(uv), Region.SKIN, np.uint8))
     n, m = lips.shape[1], lids.shape[2]
-    lip_rows = mesh.add_rings(np.arange(n), lips[1:], [Region.LIP] * 7 + [Region.CAVITY] * 3)
+    lip_rows = mesh.add_rings(np.arange(n), lips[1:], [Region.LIP] * 8 + [Region.CAVITY] * 3)
     mesh.region[lip_rows[0]] = Region.LIP
     mesh.add_fan(lip_rows[-1], _THROAT, Region.CAVITY)
     lid_rows = np.stack([
