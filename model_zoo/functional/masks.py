@@ -21,10 +21,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-CROP_UNITS = 256  # landmarks and boxes are in pixels of a crop of this side
-MOUTH = slice(48, 68)  # iBUG 68 order
-JAW = slice(3, 14)
-NOSE_BASE = slice(31, 36)
+from model_zoo.functional.heatmaps import CROP_UNITS, JAW, MOUTH
+
+NOSE_BASE = range(31, 36)  # iBUG 68 order
 OUTER_EYES = (36, 45)
 BOX_MARGIN = 0.05 * CROP_UNITS  # around the jaw at its widest; the eroded compositing mask needs the room
 REGION_MARGIN = 0.10  # outer-eye distances around the mouth
