@@ -130,15 +130,16 @@ def normal_equations(
     residual = landmarks - predicted
     camera = state.log_scale.exp()[:, None, None] * state.rotation[:, :2]  # (T, 2, 3)
 
+    # Layout (T, 2, F, L), unknowns before landmarks: every product below is then a plain matrix product.
+    expression = (camera @ model.expression.movedim(0, 1).flatten(1)).unflatten(-1, (num_expression, -1))
     x, y, z = seen.unbind(1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
-    pose = torch.stack((zero, -z, z, zero, -y, x, one, zero, zero, one, x, y), 1).unflatten(1, (POSE_DIM, 2))
-    expression = torch.einsum("tic,ecl->teil", camera, model.expression)
-    jacobian = torch.cat((expression, pose), 1)  # (T, F, 2, L)
-    weighted = weights[:, None, None] * jacobian
+    pose = torch.stack((zero, z, -y, one, zero, x, -z, zero, x, zero, one, y), 1).unflatten(1, (2, POSE_DIM))
+    jacobian = torch.cat((expression, pose), 2)
+    weighted = weights[:, None, None] * torch.cat((jacobian, residual[:, :, None]), 2)
 
-    frames = weighted.flatten(2) @ jacobian.flatten(2).mT
-    frame_gradient = torch.einsum("tfil,til->tf", weighted, residual)
+    products = (weighted.flatten(0, 1) @ jacobian.flatten(0, 1).mT).unflatten(0, (-1, 2)).sum(1)
+    frames, frame_gradient = products[:, :-1], products[:, -1]
     diagonal = frames.diagonal(dim1=1, dim2=2)
     diagonal[:, :num_expression] += prior.expression
     frame_gradient[:, :num_expression] -= prior.expression * state.expression
@@ -146,17 +147,18 @@ def normal_equations(
     for frame, sign in ((slice(None, -1), 1), (slice(1, None), -1)):
         diagonal[frame] += prior.change
         frame_gradient[frame] += sign * pull
+    if not len(model.shape):
+        empty = frames.new_zeros(*frames.shape[:2], 0)
+        return ArrowSystem(frames, empty, empty[0, :0], frame_gradient, empty[0, 0])
 
     # d projection / d shape = camera · basis: the camera is folded into the other factor, so no (T, K, 2, L) is made.
     basis = model.shape.flatten(1)  # (K, 3L)
-    lifted = torch.einsum("tic,tfil->tfcl", camera, weighted).flatten(2)
-    coupling = lifted @ basis.T
+    lifted = (camera.mT @ weighted.flatten(2)).unflatten(2, (-1, x.shape[1])).movedim(1, 2)  # (T, F + 1, 3, L)
+    coupling = lifted[:, :-1].flatten(2) @ basis.T
     metric = torch.einsum("tl,tic,tid->lcd", weights, camera, camera)
     shape = torch.einsum("kcl,lcd->kdl", model.shape, metric).flatten(1) @ basis.T
     shape.diagonal().add_(prior.shape)
-    shape_gradient = (
-        basis @ torch.einsum("tic,tl,til->cl", camera, weights, residual).flatten() - prior.shape * state.shape
-    )
+    shape_gradient = basis @ lifted[:, -1].sum(0).flatten() - prior.shape * state.shape
     return ArrowSystem(frames, coupling, shape, frame_gradient, shape_gradient)
 
 

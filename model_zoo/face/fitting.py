@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,7 +51,7 @@ _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _POSE_ROUNDS = 4  # of reweighting for the first pose
 _MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
-_SHAPE_FRAMES = (32, 256)  # evenly spaced, an eighth of the clip within these limits; the shape gains nothing from more
+_SHAPE_FRAMES = (24, 256)  # evenly spaced, an eighth of the clip within these limits; the shape gains nothing from more
 _CHUNK = 2048  # frames solved at once when the shape is known
 _CHUNK_MARGIN = 16  # frames by which chunks overlap, for smoothness across their ends
 _MAX_STEPS = 30
@@ -79,6 +80,18 @@ class FaceFit:
     noise: float
 
 
+class _Given(NamedTuple):
+    """What was detected in the frames to be fitted."""
+
+    points: Float[Tensor, "T 2 L"]
+    present: Bool[Tensor, "T L"]
+    trust: Float[Tensor, "T L"]  # weights for a first pose
+    frames: Int[Tensor, "T"]  # their numbers in the clip
+
+    def take(self, which: slice | Tensor) -> _Given:
+        return _Given(*(value[which] for value in self))
+
+
 def fit_clip(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> FaceFit:
     """Fit a face to the landmarks of a clip; runs in float64 on the device of `landmarks`.
 
@@ -100,8 +113,9 @@ def fit_clip(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> FaceFit
     trust, valid = _screen(model, points, present)
     while valid.any():
         frames = valid.nonzero()[:, 0]
-        state, noise = _fit_frames(model, points[frames], present[frames], trust[frames], frames)
-        residual = _nme(model, state, points[frames], present[frames])
+        given = _Given(points[frames], present[frames], trust[frames], frames)
+        state, noise = _fit_frames(model, given)
+        residual = _nme(model, state, given)
         is_face = residual <= _MAX_NME
         if is_face.all():
             return _assemble(face, state, residual, noise, valid)
@@ -135,28 +149,24 @@ def _screen(
     return trust, valid
 
 
-def _fit_frames(
-    model: LandmarkModel,
-    points: Float[Tensor, "T 2 L"],
-    present: Bool[Tensor, "T L"],
-    trust: Float[Tensor, "T L"],
-    frames: Int[Tensor, "T"],
-) -> tuple[ClipState, Tensor]:
-    """State (px) and noise (px) of frames that all show a face; `frames` are their numbers in the clip."""
-    _, middle, log_scale = initial_pose(model.mean, points, trust)
+def _fit_frames(model: LandmarkModel, given: _Given) -> tuple[ClipState, Tensor]:
+    """State (px) and noise (px) of frames that all show a face."""
+    _, middle, log_scale = initial_pose(model.mean, given.points, given.trust)
     unit, origin = log_scale.median().exp(), middle.mean(0)
-    given = (points - origin[:, None]) / unit, present, trust, frames
-    num_frames = len(points)
+    given = given._replace(points=(given.points - origin[:, None]) / unit)
+    num_frames = len(given.points)
     fewest, most = _SHAPE_FRAMES
     num_chosen = min(num_frames, max(fewest, min(num_frames // 8, most)))
-    chosen = torch.linspace(0, num_frames - 1, num_chosen, device=points.device).round().long()
-    fitted, noise = _minimise(model, *(value[chosen] for value in given))
+    position = torch.linspace(0, num_chosen - 1, num_frames, device=origin.device).round().long()
+    chosen = torch.linspace(0, num_frames - 1, num_chosen, device=origin.device).round().long()
+    neutral = given.points.new_zeros(num_chosen, len(model.expression))
+    fitted, noise = _minimise(model, given.take(chosen), neutral)
     if num_chosen < num_frames:
-        given_shape = model.with_shape(fitted.shape)
+        model, expression = model.with_shape(fitted.shape), fitted.expression[position]  # of the nearest chosen frame
         pieces = []
         for start in range(0, num_frames, _CHUNK):
             wide = slice(max(start - _CHUNK_MARGIN, 0), start + _CHUNK + _CHUNK_MARGIN)
-            piece, _ = _minimise(given_shape, *(value[wide] for value in given), noise)
+            piece, _ = _minimise(model, given.take(wide), expression[wide], noise)
             pieces.append(piece.frames(slice(start - wide.start, start - wide.start + _CHUNK)))
         joined = (torch.cat(parts) for parts in zip(*(piece[1:] for piece in pieces), strict=True))
         fitted = ClipState(fitted.shape, *joined)
@@ -165,20 +175,12 @@ def _fit_frames(
 
 
 def _minimise(
-    model: LandmarkModel,
-    points: Float[Tensor, "T 2 L"],
-    present: Bool[Tensor, "T L"],
-    trust: Float[Tensor, "T L"],
-    frames: Int[Tensor, "T"],
-    noise: Tensor | None = None,
+    model: LandmarkModel, given: _Given, expression: Float[Tensor, "T E"], noise: Tensor | None = None
 ) -> tuple[ClipState, Tensor]:
-    """Gauss-Newton with reweighting; estimates the scale of the noise unless it is given. Lengths in eye distances."""
-    num_frames, num_expression = len(points), len(model.expression)
-    state = ClipState(
-        points.new_zeros(len(model.shape)),
-        points.new_zeros(num_frames, num_expression),
-        *initial_pose(model.mean, points, trust),
-    )
+    """Gauss-Newton with reweighting from this expression; estimates the noise unless it is given. In eye distances."""
+    points, present, trust, frames = given
+    num_frames, num_expression = expression.shape
+    state = ClipState(points.new_zeros(len(model.shape)), expression, *initial_pose(model.mean, points, trust))
     step = points.new_tensor([_EXPRESSION_STEP] * num_expression + [_POSE_STEP] * POSE_DIM)
     change = 1 / (step.square() * frames.diff()[:, None])  # a random walk: variance grows with the gap
     prior = ClipPrior(shape=float(num_frames), expression=1.0, change=change)
@@ -228,15 +230,14 @@ def _reweight(squares: Tensor) -> Tensor:
     return (_FREEDOM + 2) / (_FREEDOM + squares)
 
 
-def _nme(
-    model: LandmarkModel, state: ClipState, points: Float[Tensor, "T 2 L"], present: Bool[Tensor, "T L"]
-) -> Float[Tensor, "T"]:
+def _nme(model: LandmarkModel, state: ClipState, given: _Given) -> Float[Tensor, "T"]:
     """Mean distance of the landmarks present over the distance of the outer eye corners."""
     _, predicted = predict(model, state)
     right, left = OUTER_EYES
-    eyes = (points[..., left] - points[..., right]).norm(dim=1)
-    eyes = torch.where(present[:, right] & present[:, left] & (eyes > 0), eyes, state.log_scale.exp())
-    return ((points - predicted).norm(dim=1) * present).sum(1) / present.sum(1) / eyes
+    eyes = (given.points[..., left] - given.points[..., right]).norm(dim=1)
+    seen = given.present[:, right] & given.present[:, left] & (eyes > 0)
+    distance = (given.points - predicted).norm(dim=1) * given.present
+    return distance.sum(1) / given.present.sum(1) / torch.where(seen, eyes, state.log_scale.exp())
 
 
 def _assemble(
