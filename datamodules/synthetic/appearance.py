@@ -17,7 +17,7 @@ from model_zoo.face.head_parts import EYE_SEGMENTS, Region
 from model_zoo.face.procedural import ProceduralHead
 
 SKIN_TONES = (
-    np.array([(240, 205, 182), (228, 180, 150), (205, 152, 118), (172, 118, 84), (132, 88, 62), (98, 65, 48)]) / 255
+    np.array([(240, 205, 182), (228, 180, 150), (205, 152, 118), (172, 118, 84), (132, 88, 62), (104, 70, 52)]) / 255
 )
 _HAIR_COLOURS = (
     np.array(
@@ -33,6 +33,7 @@ _CLOTHES = (
 _BACKGROUNDS = (
     np.array([(40, 150, 205), (70, 120, 170), (150, 160, 165), (110, 140, 110), (175, 160, 140), (120, 116, 128)]) / 255
 )
+_EXPOSED = 0.45  # mean level of skin at which a camera is content
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
     skin = skin * (1 + rng.normal(0, 0.02, 3))
     hair = _HAIR_COLOURS[rng.integers(0, 3) if tone > 0.45 else rng.integers(0, len(_HAIR_COLOURS))]
     light = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.5, -0.2), -0.9])
+    exposure = float(np.clip((_EXPOSED / skin.mean()) ** 0.4, 1.0, 1.3))  # a camera opens up for a dark face
     masculine = rng.uniform() < 0.5
     return Look(
         skin=skin,
-        lip=skin * np.array([0.80, 0.55, 0.55]) * (1 + rng.normal(0, 0.03, 3)),
+        lip=skin * np.array([0.76, 0.54, 0.54]) * (1 + rng.normal(0, 0.03, 3)),
         iris=_IRIS_COLOURS[rng.integers(0, 2) if tone > 0.5 else rng.integers(0, len(_IRIS_COLOURS))],
         hair=hair,
         brow=0.6 * np.minimum(0.45 * skin, 1) + 0.4 * np.minimum(hair, 0.6 * skin),
@@ -84,8 +86,8 @@ def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
         hairstyle=str(rng.choice(MASCULINE if masculine else FEMININE)),
         stubble=float(rng.uniform(0.0, 0.5) ** 1.5) if masculine else 0.0,
         blush=float(rng.uniform(0.4, 1.0)),
-        ambient=float(rng.uniform(0.42, 0.56)),
-        diffuse=float(rng.uniform(0.50, 0.62)),
+        ambient=exposure * float(rng.uniform(0.42, 0.56)),
+        diffuse=exposure * float(rng.uniform(0.50, 0.62)),
         light=light / np.linalg.norm(light),
         tint=1 + rng.normal(0, 0.02, 3),
         background=_BACKGROUNDS[rng.integers(len(_BACKGROUNDS))] * rng.uniform(0.8, 1.1),

@@ -133,7 +133,7 @@ def speak(words: list[str], voice: Voice) -> Utterance:
 
 def _spoken(word: str) -> str:
     """Letters by name: alone in a sentence, "a" would be the article."""
-    return "ay" if word == "a" else word.upper() if len(word) == 1 else word
+    return "eigh" if word == "a" else word.upper() if len(word) == 1 else word
 
 
 def _segmented(waveform: np.ndarray, words: list[str], header: dict) -> Utterance:

@@ -14,7 +14,6 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial import ConvexHull, cKDTree
 
 from model_zoo.face.head_anatomy import (
-    AXIS,
     CONTACT_RING,
     LANDMARKS,
     LID_STEPS,
@@ -76,7 +75,7 @@ def build_geometry() -> HeadGeometry:
     vertices = Skin()(*uv.T)
     vertices[: len(fixed)] = fixed
 
-    mesh = _Mesh(vertices, _orient(vertices, triangles), np.full(len(uv), Region.SKIN, np.uint8))
+    mesh = _Mesh(vertices, triangles, np.full(len(uv), Region.SKIN, np.uint8))
     n, m = lips.shape[1], lids.shape[2]
     lip_rows = mesh.add_rings(np.arange(n), lips[1:], [Region.LIP] * 8 + [Region.CAVITY] * 3)
     mesh.region[lip_rows[0]] = Region.LIP
@@ -141,7 +140,11 @@ def _triangulate(fixed_uv: np.ndarray, contours: list[int]) -> tuple[np.ndarray,
     half = _sample_half(fixed_uv, rings, from_chart(*fine.T))
     mirrored = (half * [-1, 1])[(half[:, 0] > 0) & (half[:, 0] < np.pi)]
     uv = np.concatenate([fixed_uv, half, mirrored])
-    triangles = ConvexHull(_sphere(uv)).simplices  # the Delaunay triangulation of points on a sphere
+    sphere = _sphere(uv)
+    triangles = ConvexHull(sphere).simplices  # the Delaunay triangulation of points on a sphere
+    a, b, c = (sphere[triangles[:, corner]] for corner in range(3))
+    outward = (np.cross(b - a, c - a) * a).sum(axis=1) > 0
+    triangles = np.where(outward[:, None], triangles, triangles[:, ::-1])
     outside = uv[triangles, 1].min(axis=1) < _NECK_END - 0.25  # the hull closes the neck: open it again
     for first, last in pairwise(edges):
         within = ((triangles >= first) & (triangles < last)).all(axis=1)
@@ -194,16 +197,6 @@ def _sphere(uv: np.ndarray) -> np.ndarray:
     u, v = uv.T
     elevation = np.where(v > 0, 2 * np.arctan(np.exp(np.maximum(v, 0))) - np.pi / 2, v)
     return np.stack([np.sin(u) * np.cos(elevation), np.sin(elevation), -np.cos(u) * np.cos(elevation)], axis=1)
-
-
-def _orient(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Turn triangles so that their normals leave the capsule's core."""
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    middle = (a + b + c) / 3
-    outwards = middle - AXIS
-    outwards[:, 1] = np.minimum(outwards[:, 1], 0)
-    outward = (np.cross(b - a, c - a) * outwards).sum(axis=1) > 0
-    return np.where(outward[:, None], triangles, triangles[:, ::-1])
 
 
 def _twin(index: int) -> int:

@@ -50,10 +50,11 @@ def grid_triangles(rows: int, columns: int, wrap: bool = False) -> np.ndarray:
 
 
 def _face_outwards(vertices: np.ndarray, triangles: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The triangles, all turned round if most of them face `centre`."""
     corners = vertices[triangles]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    away = np.einsum("fc,fc->f", normal, corners.mean(axis=1) - centre) > 0
-    return np.where(away[:, None], triangles, triangles[:, ::-1])
+    away = np.einsum("fc,fc->f", normal, corners.mean(axis=1) - centre)
+    return triangles if away.sum() > 0 else triangles[:, ::-1]
 
 
 _PUPIL, _IRIS = np.arcsin(PUPIL_RADIUS / EYE_RADIUS), np.arcsin(IRIS_RADIUS / EYE_RADIUS)
