@@ -71,7 +71,9 @@ def build_face(config: Config) -> MorphableFace:
         return procedural_face()
     path = Path(name).expanduser()
     if not path.exists():
-        raise UserError(f"face.model={name} does not exist: use `procedural`, an imported .safetensors or an ICT-FaceKit folder")
+        raise UserError(
+            f"face.model={name} does not exist: use `procedural`, an imported .safetensors or an ICT-FaceKit folder"
+        )
     return load_face(path) if path.suffix == ".safetensors" else import_ict(path)
 
 
@@ -206,7 +208,7 @@ def num_batches(config: Config, task: Task, batches_per_epoch: int) -> int:
     """Training batches of a task: what was asked for, or the scale's steps within its number of epochs."""
     if task is config.task and config.trainer.max_steps is not None:
         return config.trainer.max_steps
-    return min(config.scale.steps[task.value], config.scale.max_epochs * batches_per_epoch)
+    return min(getattr(config.scale.steps, task.value), config.scale.max_epochs * batches_per_epoch)
 
 
 def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: list[str], mode: str) -> list[Logger]:

@@ -72,7 +72,9 @@ def check_overrides(overrides: list[str]) -> DictConfig:
             config = compose("config", overrides=overrides)
             missing = OmegaConf.missing_keys(config)
             if "task" in missing:
-                raise UserError(f"no experiment chosen: add one of {', '.join('+exp=' + name for name in experiments())}")
+                raise UserError(
+                    f"no experiment chosen: add one of {', '.join('+exp=' + name for name in experiments())}"
+                )
             OmegaConf.to_container(config, resolve=True)
             return config
     except (HydraException, OmegaConfBaseException) as error:

@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import build
-from experiments.command_line import check_overrides, guarded
+from experiments.command_line import CONFIG_FOLDER, check_overrides, guarded
 from experiments.run import quiet
 from experiments.schema import Config, Task, register
 
@@ -22,7 +22,7 @@ def prepare(config: Config) -> None:
     print(f"clip store: {data.store_root}")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
 def _hydra_main(config: DictConfig) -> None:
     quiet()
     guarded(lambda: prepare(OmegaConf.to_object(config)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import netrc
 import os
 import sys
 import time
@@ -15,10 +16,9 @@ import pytorch_lightning as pl
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.logging import RichHandler
 
 from experiments import build, tables
-from experiments.command_line import INTERRUPTED, UserError, check_overrides, fail, guarded
+from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, UserError, check_overrides, fail, guarded
 from experiments.run_folder import RUN_FOLDER_VARIABLE, make_run_folder
 from experiments.schema import Config, Task, register
 from lightning_modules.base import TalkinModule
@@ -112,7 +112,11 @@ def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: 
 
 def _report(config: Config, module: TalkinModule, data, folder: Path, trainer: pl.Trainer, show: bool) -> None:
     weights = config.loss.render
-    off = [name for name in ("vgg",) if getattr(weights, name) > 0 and hasattr(module, "render") and name not in module.active_losses()]
+    off = [
+        name
+        for name in ("vgg",)
+        if getattr(weights, name) > 0 and hasattr(module, "render") and name not in module.active_losses()
+    ]
     about = {
         "name": f"{folder.parent.name}/{folder.name}",
         "task": config.task.value,
@@ -147,7 +151,9 @@ def _summarise(config: Config, task: Task, module: TalkinModule, data, folder: P
             table.add_row(name, f"{parameters:,} parameters")
     table.add_row("losses", ", ".join(module.active_losses()))
     batches = build.num_batches(config, task, data.batches_per_epoch(config.trainer.devices))
-    table.add_row("training", f"{batches} steps of {data.batch_size} samples, scale {config.scale.name}, {config.scale.crop} px")
+    table.add_row(
+        "training", f"{batches} steps of {data.batch_size} samples, scale {config.scale.name}, {config.scale.crop} px"
+    )
     console.print(table)
 
 
@@ -157,9 +163,15 @@ def wandb_mode(config: Config) -> str:
         return "disabled"
     if config.logger.mode is not None:
         return config.logger.mode
-    import wandb
+    return "online" if os.environ.get("WANDB_API_KEY") or _key_in_netrc() else "offline"
 
-    return "online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline"
+
+def _key_in_netrc() -> bool:
+    """Whether `wandb login` left a key in ~/.netrc."""
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _finish_wandb(config: Config, mode: str, folder: Path, is_last: bool) -> None:
@@ -167,15 +179,17 @@ def _finish_wandb(config: Config, mode: str, folder: Path, is_last: bool) -> Non
         return
     import wandb
 
-    wandb.finish(quiet=True)
+    wandb.finish()
     if mode == "offline" and is_last:
-        console.print(f"W&B was offline; to upload: wandb sync {folder}/wandb/offline-run-*", highlight=False, soft_wrap=True)
+        console.print(
+            f"W&B was offline; to upload: wandb sync {folder}/wandb/offline-run-*", highlight=False, soft_wrap=True
+        )
 
 
 def _plain(config: Config) -> dict:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
 
 
 def is_first_process() -> bool:
@@ -188,7 +202,6 @@ def quiet() -> None:
     logging.basicConfig(
         level=logging.INFO if is_first_process() else logging.ERROR,
         format="%(message)s",
-        handlers=[RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False)],
         force=True,
     )
     for name in ("pytorch_lightning", "lightning_fabric", "torch", "PIL", "matplotlib", "numba", "wandb"):
@@ -199,7 +212,7 @@ def quiet() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
 def _hydra_main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 

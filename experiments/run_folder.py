@@ -16,7 +16,16 @@ from experiments.command_line import UserError
 from experiments.schema import Config
 
 RUN_FOLDER_VARIABLE = "TALKIN_RUN_FOLDER"  # tells the processes of one run about the folder that the first one made
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "opencv-python-headless", "av", "dlib-bin")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+    "dlib-bin",
+)
 
 
 def make_run_folder(config: Config, synthetic: bool) -> Path:
@@ -39,7 +48,7 @@ def make_run_folder(config: Config, synthetic: bool) -> Path:
                 break
             except FileExistsError:
                 folder = parent / f"{stamp}-{number}"
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
         (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
     except OSError as error:
         raise UserError(

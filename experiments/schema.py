@@ -101,7 +101,9 @@ class DataConfig:
 class FaceConfig:
     """The parametric face."""
 
-    model: str = "procedural"  # `procedural`, or the path of an imported .safetensors or an ICT-FaceKit folder or archive
+    model: str = (
+        "procedural"  # `procedural`, or the path of an imported .safetensors or an ICT-FaceKit folder or archive
+    )
 
 
 @dataclass

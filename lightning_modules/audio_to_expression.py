@@ -157,7 +157,9 @@ def log_speech_scores(module, prefix: str, batch: SpeechBatch, expression_BTE: T
     """Log a training batch's E_exp and E_ldmk, and the mean predictor's on the same windows."""
     ours = module.objective.scores(batch, expression_BTE)
     trivial = module.objective.scores(batch, mean_expression(module, batch))
-    beside = {f"{column}_{MEAN_MOUTH if column == 'E_ldmk' else MEAN_EXPRESSION}": trivial[column] for column in trivial}
+    beside = {
+        f"{column}_{MEAN_MOUTH if column == 'E_ldmk' else MEAN_EXPRESSION}": trivial[column] for column in trivial
+    }
     module.log_terms(prefix, ours | beside, len(batch.clip))
 
 

@@ -70,7 +70,8 @@ def perform(
 
 def monologue(voice: Voice, seconds: float, rng: np.random.Generator) -> Utterance:
     """Sentence after sentence with pauses for breath, for as long as is asked."""
-    parts, time = [], float(rng.uniform(0.3, 0.6))
+    parts: list[tuple[float, Utterance]] = []
+    time = float(rng.uniform(0.3, 0.6))
     for name in draw_sentences(int(seconds) + 2, rng):
         utterance = speak(sentence(name), voice)
         if time + utterance.duration > seconds - 0.2 and parts:

@@ -62,7 +62,9 @@ class Previews(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for clip in self.data.test_clips[:clips]:
             stem = f"{name}_{clip.replace('/', '_')}"
-            panels = torch.cat([_panels(*module.show(batch.to(module.device))) for batch in self.data.clip_batches(clip)])
+            panels = torch.cat(
+                [_panels(*module.show(batch.to(module.device))) for batch in self.data.clip_batches(clip)]
+            )
             frames = panels.cpu().numpy()
             sheet = self.folder / f"{stem}.png"
             cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet(frames), cv2.COLOR_RGB2BGR))

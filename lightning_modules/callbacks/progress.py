@@ -29,8 +29,15 @@ class TrainingProgress(pl.Callback):
         self.total, self.started, self.first, self.printed = total, time.monotonic(), done, done
         self.label = f"{self.title} {what}".strip()
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+            )
+            self.bar = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console
+            )
             self.task = self.bar.add_task(self.label, total=total, completed=done, rate="", note="")
             self.bar.start()
 
@@ -58,7 +65,11 @@ class TrainingProgress(pl.Callback):
             return
         losses = {name: value for name, value in trainer.logged_metrics.items() if name.startswith("train/loss_")}
         due = self.bar is None or module.batches_done % max(trainer.log_every_n_steps, 1) == 0
-        note = " ".join(f"{name.removeprefix('train/loss_')} {value:.3g}" for name, value in losses.items()) if due else None
+        note = (
+            " ".join(f"{name.removeprefix('train/loss_')} {value:.3g}" for name, value in losses.items())
+            if due
+            else None
+        )
         if note is not None:
             self._advance(module.batches_done, note)
 

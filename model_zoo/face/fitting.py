@@ -38,8 +38,10 @@ from model_zoo.face.clip_solver import (
 )
 from model_zoo.face.morphable import NUM_EXPRESSION, NUM_LANDMARKS, NUM_SHAPE, MorphableFace
 from model_zoo.functional.camera import POSE_DIM, rotation_matrix, rotation_vector
+from model_zoo.functional.masks import OUTER_EYES
 
-OUTER_EYES = (36, 45)  # iBUG outer eye corners; their distance normalises errors (NME)
+_LEFT_JAW, _RIGHT_JAW = slice(0, 8), slice(9, 17)
+_HIDING_YAW = (10.0, 25.0)  # degrees over which the jaw of the far side fades out
 
 _EXPRESSION_STEP = 1.0  # standard deviation of a change between frames, in those of the model: light
 _POSE_STEP = 0.1  # the same in rad, eye distances, log scale
@@ -185,27 +187,40 @@ def _minimise(
     change = 1 / (step.square() * frames.diff()[:, None])  # a random walk: variance grows with the gap
     prior = ClipPrior(shape=float(num_frames), expression=1.0, change=change)
     num_unknowns = num_frames * step.numel() + len(state.shape)
-    num_residuals = 2 * present.sum()
 
     _, predicted = predict(model, state)
     distance = (points - predicted).square().sum(1) * present
-    start = distance.sum() / num_residuals / 4 if noise is None else noise.square()  # half of what the mean face leaves
+    start = distance.sum() / present.sum() / 8 if noise is None else noise.square()  # half of what the mean face leaves
     level, secant = start.clamp(min=_MIN_NOISE**2).log(), _Secant()
     for _ in range(_MAX_STEPS):
         variance = level.exp()
-        weights = present / variance * _reweight(distance / variance)
+        visible = present * _facing(state.rotation)
+        weights = visible / variance * _reweight(distance / variance)
         solution = solve_arrow(normal_equations(model, state, points, weights, prior))
         state = state.advance(solution.frame_step, solution.shape_step)
         before, (_, predicted) = predicted, predict(model, state)
         distance = (points - predicted).square().sum(1) * present
         if noise is None:
             num_decided = num_unknowns - unexplained(solution, prior, num_expression)
-            explained = (_reweight(distance / variance) * distance).sum()
-            estimate = (explained / (num_residuals - num_decided)).clamp(min=_MIN_NOISE**2).log()
+            explained = (visible * _reweight(distance / variance) * distance).sum()
+            estimate = (explained / (2 * visible.sum() - num_decided)).clamp(min=_MIN_NOISE**2).log()
             level = secant.next(level, estimate).clamp(min=math.log(_MIN_NOISE**2))
         if (predicted - before).square().mean() < _TOLERANCE**2 * variance:
             break
     return state, (level / 2).exp()
+
+
+def _facing(rotation: Float[Tensor, "T 3 3"]) -> Float[Tensor, "T L"]:
+    """Weight of every landmark: the jaw of the side that turns away fades out.
+
+    There a detector follows the visible contour of the cheek, which slides over the surface as the head turns.
+    """
+    sine = rotation[:, 0, 2]  # of the yaw; positive hides the left side of the image
+    start, end = (math.sin(math.radians(angle)) for angle in _HIDING_YAW)
+    weight = rotation.new_ones(len(rotation), NUM_LANDMARKS)
+    for side, turned in ((_LEFT_JAW, sine), (_RIGHT_JAW, -sine)):
+        weight[:, side] = ((end - turned) / (end - start)).clamp(0, 1)[:, None]
+    return weight
 
 
 class _Secant:

@@ -8,9 +8,11 @@ expression coefficients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import RBFInterpolator
 
 from model_zoo.face.head_anatomy import CONTACT_RING, LANDMARKS, RING_STEPS, mirror
@@ -74,7 +76,7 @@ class _Rig:
     def motion(self) -> _Motion:
         return _Motion(np.zeros_like(self.lips), np.zeros_like(self.handles), np.zeros_like(self.margins))
 
-    def lip(self, x: object = 0.0, y: object = 0.0, z: object = 0.0) -> _Motion:
+    def lip(self, x: ArrayLike = 0.0, y: ArrayLike = 0.0, z: ArrayLike = 0.0) -> _Motion:
         """Motion of the lips alone; x, y, z broadcast to (R, n). The throat follows less and less."""
         motion = self.motion()
         follow = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0.8, 0.4, 0.1])[:, None]
@@ -118,7 +120,7 @@ def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
     return np.stack([0 * y, c * y - s * z, s * y + c * z], axis=-1)
 
 
-def _jaw(rig: _Rig, motion_of_bone: object) -> _Motion:
+def _jaw(rig: _Rig, motion_of_bone: Callable[[np.ndarray], np.ndarray]) -> _Motion:
     """Everything that hangs on the lower jaw; `motion_of_bone` maps points to their displacement."""
     motion = rig.motion()
     corner = np.abs(rig.t) ** 3

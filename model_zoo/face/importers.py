@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from model_zoo.face.morphable import NUM_EXPRESSION, NUM_SHAPE, MorphableFace
+from model_zoo.functional.masks import OUTER_EYES
 
 _FORMAT = "talkin-face-1"
 _KEYS = (
@@ -31,7 +32,6 @@ _KEYS = (
     "triangles",
     "landmark_index",
 )
-_OUTER_EYES = (36, 45)  # iBUG outer eye corners
 
 # ICT-FaceKit, "light" release: vertices up to the irises; beyond them lie the lacrimal, eye-blend and occlusion shells.
 _ICT_VERTICES = 24_591
@@ -147,7 +147,7 @@ def _build_face(
     mean: np.ndarray, shape: np.ndarray, expression: np.ndarray, triangles: np.ndarray, landmark_index: np.ndarray
 ) -> MorphableFace:
     """Face from modes of one standard deviation (modes, V, 3), scaled to outer-eye distance 1 with the eyes at 0."""
-    left, right = mean[landmark_index[list(_OUTER_EYES)]]
+    left, right = mean[landmark_index[list(OUTER_EYES)]]
     scale = 1 / np.linalg.norm(right - left)
     modes = {}
     for name, deltas in (("shape", shape), ("expression", expression)):

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from model_zoo.functional.camera import project
+from model_zoo.functional.heatmaps import MOUTH
 
 NUM_SHAPE = 199  # s of §3.1 of Song et al. 2020
 NUM_EXPRESSION = 29  # e of §3.1 of Song et al. 2020
 NUM_LANDMARKS = 68  # iBUG order
-MOUTH = slice(48, 68)
 
 
 class MorphableFace(nn.Module):
@@ -153,7 +153,7 @@ class MorphableFace(nn.Module):
 
     def mouth_expression_energy(self) -> Float[Tensor, "29"]:
         """RMS displacement of landmarks 48..67 by one standard deviation of each expression mode (eye distances)."""
-        offset = self.landmark_expression.unflatten(-1, (NUM_LANDMARKS, 3))[:, MOUTH]
+        offset = self.landmark_expression.unflatten(-1, (NUM_LANDMARKS, 3))[:, list(MOUTH)]
         return offset.square().sum(-1).mean(-1).sqrt()
 
     def landmark_face(self) -> MorphableFace:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class ProceduralHead:
     lip_rings: Int[Tensor, "R N"]
     lid_rings: Int[Tensor, "2 R M"]
 
-    def expression(self, weights: dict[str, float | Tensor]) -> Float[Tensor, "*batch 29"]:
+    def expression(self, weights: Mapping[str, float | Tensor]) -> Float[Tensor, "*batch 29"]:
         """Expression coefficients of a mixture of actions, 1 = full strength; tensors of (*batch) weights broadcast.
 
         Raises:
@@ -140,11 +141,14 @@ def _build(model: Path, extras: Path) -> None:
     fields = facial_actions(geometry)
     shape_basis, shape_std = shape_prior(geometry)
     expression_basis, expression_std, coefficients = expression_modes(fields)
-    numbers = (geometry.vertices, shape_basis, shape_std, expression_basis, expression_std)
     face = MorphableFace(
-        *(torch.tensor(array, dtype=torch.float32) for array in numbers),
-        torch.from_numpy(geometry.triangles),
-        torch.from_numpy(geometry.landmark_index),
+        mean=torch.tensor(geometry.vertices),
+        shape_basis=torch.tensor(shape_basis),
+        shape_std=torch.tensor(shape_std),
+        expression_basis=torch.tensor(expression_basis),
+        expression_std=torch.tensor(expression_std),
+        triangles=torch.from_numpy(geometry.triangles),
+        landmark_index=torch.from_numpy(geometry.landmark_index),
     )
     tensors = {"region": torch.from_numpy(geometry.region).long(), "chart": torch.from_numpy(geometry.chart).float()}
     tensors |= {f"action/{name}": torch.tensor(row).float() for name, row in zip(fields, coefficients, strict=True)}

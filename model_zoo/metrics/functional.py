@@ -8,8 +8,9 @@ Shape legend: B batch, C channels, H/W pixels, E expression, L landmarks, N clip
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -69,7 +70,13 @@ def ssim(
         ValueError: the shapes differ, a region is empty, or the image is smaller than the window.
     """
     _check_images(predicted, true, region)
-    similarity = ssim_map(predicted, true)
+    return ssim_of_map(ssim_map(predicted, true), region)
+
+
+def ssim_of_map(
+    similarity: Float[Tensor, "B H W"], region: Bool[Tensor, "B 1 H W"] | None = None
+) -> Float[Tensor, "B"]:
+    """`ssim` from its map, where several regions of one image are scored."""
     if region is None:
         similarity = similarity[:, SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
     return _region_mean(similarity, region)
@@ -134,20 +141,24 @@ def _region_mean(values: Float[Tensor, "B H W"], region: Bool[Tensor, "B 1 H W"]
 
 
 def _gaussian(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    steps = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=images.dtype, device=images.device)
+    rows, columns = (_blur_matrix(length).to(images) for length in images.shape[-2:])
+    return rows @ (images @ columns.T)
+
+
+@lru_cache(maxsize=8)
+def _blur_matrix(length: int) -> Float[Tensor, "N N"]:
+    """The Gaussian window as a matrix over a row of pixels that goes on as its mirror image (scipy's 'reflect').
+
+    Two matrix products take a tenth of the time of two convolutions with a single channel.
+    """
+    steps = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
     kernel = torch.exp(-steps.square() / (2 * SSIM_SIGMA**2))
-    kernel = kernel / kernel.sum()
-    rows, columns = (_mirrored(length, images.device) for length in images.shape[-2:])
-    planes = images.flatten(0, 1)[:, None]
-    planes = F.conv2d(planes.index_select(2, rows), kernel[:, None].expand(1, 1, -1, 1))
-    planes = F.conv2d(planes.index_select(3, columns), kernel.expand(1, 1, 1, -1))
-    return planes.view_as(images)
-
-
-def _mirrored(length: int, device: torch.device) -> Tensor:
-    """Indices of a row continued by its mirror image, the border pixel included (scipy's 'reflect')."""
-    inside = torch.arange(length, device=device)
-    return torch.cat([inside[:SSIM_RADIUS].flip(0), inside, inside[-SSIM_RADIUS:].flip(0)])
+    inside = torch.arange(length)
+    mirrored = torch.cat([inside[:SSIM_RADIUS].flip(0), inside, inside[-SSIM_RADIUS:].flip(0)])
+    matrix = torch.zeros(length, length, dtype=torch.float64)
+    for offset, weight in enumerate(kernel / kernel.sum()):
+        matrix.index_put_((inside, mirrored[offset : offset + length]), weight, accumulate=True)
+    return matrix.float()
 
 
 def _check_images(predicted: Tensor, true: Tensor, region: Tensor | None) -> None:

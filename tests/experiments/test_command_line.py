@@ -73,10 +73,17 @@ def test_an_unexpected_error_leaves_its_traceback_in_a_file(tmp_path, capsys):
 def test_help_and_config_of_a_whole_command():
     environment = os.environ | {"COLUMNS": "120"}
     command = [sys.executable, "-m", "experiments.run"]
-    help_text = subprocess.run([*command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    help_text = subprocess.run(
+        [*command, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     for name in ("grid_joint", "collected_a2e", "trainer.devices", "scale"):
         assert name in help_text.stdout
     job = subprocess.run(
-        [*command, "+exp=grid_joint", "--cfg", "job"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [*command, "+exp=grid_joint", "--cfg", "job"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "task: joint" in job.stdout

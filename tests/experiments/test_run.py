@@ -64,7 +64,11 @@ def test_every_experiment_runs(name, corpora, tmp_path):
     for loss in results["active_losses"]:
         assert f"train/loss_{loss}" in names
     if name.endswith(("renderer", "joint")):
-        (video,) = (folder / "samples").glob("test_*.mp4") if results["clips"] == 1 else sorted(folder.glob("samples/test_*.mp4"))[:1]
+        (video,) = (
+            (folder / "samples").glob("test_*.mp4")
+            if results["clips"] == 1
+            else sorted(folder.glob("samples/test_*.mp4"))[:1]
+        )
         with av.open(str(video)) as container:
             assert {stream.type for stream in container.streams} == {"video", "audio"}
         assert list(folder.glob("wandb/offline-run-*"))
@@ -92,4 +96,3 @@ def test_norm_needs_speakers(corpora, tmp_path):
     assert stages(config, [0.25] * 4) == [Task.speaker_id, Task.audio_to_expression, Task.joint]
     assert stages(config, [0.5, 0.5]) == [Task.audio_to_expression, Task.joint]
     assert not build.judges_speakers([0.6, 0.2, 0.1, 0.1])
-

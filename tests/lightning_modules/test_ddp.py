@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def train(folder: Path, devices: int) -> list[dict[str, torch.Tensor]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MASTER_", "LOCAL_", "NODE_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MASTER_", "LOCAL_", "NODE_"))
+    }
     environment.pop("WORLD_SIZE", None)
     subprocess.run(
         [sys.executable, "-m", "tests.lightning_modules.ddp_joint", str(folder), str(devices)],
