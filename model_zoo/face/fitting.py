@@ -215,7 +215,7 @@ def _facing(rotation: Float[Tensor, "T 3 3"]) -> Float[Tensor, "T L"]:
 
     There a detector follows the visible contour of the cheek, which slides over the surface as the head turns.
     """
-    sine = rotation[:, 0, 2]  # of the yaw; positive hides the left side of the image
+    sine = -rotation[:, 2, 0]  # of the yaw, whatever the roll; positive hides the left side of an upright image
     start, end = (math.sin(math.radians(angle)) for angle in _HIDING_YAW)
     weight = rotation.new_ones(len(rotation), NUM_LANDMARKS)
     for side, turned in ((_LEFT_JAW, sine), (_RIGHT_JAW, -sine)):

@@ -39,8 +39,10 @@ def test_noise_free_landmarks_are_met(num_frames, yaw):
     _, _, _, landmarks = talking(FACE, num_frames, seed=num_frames, yaw=yaw)
     fit = fit_clip(FACE, landmarks)
     assert fit.valid.all()
-    assert rmse(projected(fit), landmarks) < 0.05
-    assert fit.residual.max() < 0.05 / 77 * 2
+    assert rmse(projected(fit)[:, 17:], landmarks[:, 17:]) < 0.05
+    if yaw < 0.3:  # at large yaw the jaw of the far side has no say
+        assert rmse(projected(fit), landmarks) < 0.05
+        assert fit.residual.max() < 0.05 / 77 * 2
 
 
 @pytest.mark.parametrize("num_frames", [1, 75])
@@ -117,13 +119,13 @@ def test_contour_of_the_far_cheek_does_not_turn_the_head(side):
     """Detectors follow the visible contour, which at large yaw lies outside of the jaw's vertices."""
     shape, expression, pose, _ = talking(FACE, 25, seed=10)
     pose[:, 1] = side * 0.7
-    landmarks = FACE.project_landmarks(shape, expression, pose)
-    given = noisy(landmarks, 0.5)
+    true = noisy(FACE.project_landmarks(shape, expression, pose), 0.5)
+    seen = true.clone()
     far = slice(0, 8) if side > 0 else slice(9, 17)
-    given[:, far, 0] -= side * 12.0  # 0.16 eye distances, as measured on ICT-FaceKit at 50 degrees
-    fit = fit_clip(FACE, given)
-    assert torch.rad2deg(fit.pose[:, 1] - pose[:, 1]).mean().abs() < 1.5
-    assert rmse(projected(fit)[:, 17:], landmarks[:, 17:]) < 0.5
+    seen[:, far, 0] -= side * 12.0  # 0.16 eye distances, as on ICT-FaceKit at 50 degrees
+    expected, fit = fit_clip(FACE, true), fit_clip(FACE, seen)
+    assert torch.rad2deg(fit.pose[:, 1] - expected.pose[:, 1]).abs().max() < 0.5
+    assert rmse(projected(fit)[:, 17:], projected(expected)[:, 17:]) < 0.1
 
 
 def test_long_clips_are_solved_in_chunks_without_a_seam(monkeypatch):
