@@ -78,11 +78,11 @@ class Clip:
 
     def __init__(self, path: Path) -> None:
         self._file = safe_open(path, framework="pt")
-        metadata = self._file.metadata() or {}
-        if metadata.get("format") != FORMAT:
+        header = json.loads((self._file.metadata() or {}).get("clip", "{}"))
+        if header.get("format") != FORMAT:
             raise ValueError(f"{path} is not a prepared clip: prepare the corpus again")
-        self.row = ClipRow(**json.loads(metadata["row"]))
-        self.words = tuple(Word(*word) for word in json.loads(metadata["words"]))
+        self.row = ClipRow(**header["row"])
+        self.words = tuple(Word(*word) for word in header["words"])
         self._jpeg = self._file.get_slice("jpeg")
         self._mean: dict[int, Image] = {}
 
@@ -213,11 +213,11 @@ def write_clip(root: Path, row: ClipRow, data: ClipData) -> Path:
     tensors = {name: getattr(data, name).detach().cpu().contiguous() for name in _TENSORS}
     tensors["jpeg"] = torch.frombuffer(bytearray(b"".join(jpegs)), dtype=torch.uint8)
     tensors["offsets"] = torch.from_numpy(np.cumsum([0, *map(len, jpegs)], dtype=np.int64))
-    metadata = {"format": FORMAT, "row": json.dumps(asdict(row)), "words": json.dumps([list(w) for w in data.words])}
+    header = {"format": FORMAT, "row": asdict(row), "words": data.words}
     path = clip_path(root, row.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={"clip": json.dumps(header)})
     return path
 
 

@@ -216,6 +216,7 @@ class CorpusDataModule(pl.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
 
     def _loader(self, data: ClipWindows, **order) -> DataLoader:
+        cv2.setNumThreads(0)  # ends OpenCV's thread pool: a loader process that is forked with one waits for it forever
         return DataLoader(
             data,
             collate_fn=collate,
@@ -223,7 +224,6 @@ class CorpusDataModule(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             prefetch_factor=_PREFETCHED_BATCHES if self.num_workers > 0 else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
             generator=torch.Generator().manual_seed(self.seed),  # the loader must not draw from the global one
             **order,
         )
@@ -235,10 +235,6 @@ class CorpusDataModule(pl.LightningDataModule):
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def _statistics(rows: Sequence[Float[Tensor, "N D"]]) -> Statistics:

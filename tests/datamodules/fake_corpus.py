@@ -144,4 +144,4 @@ def write_grid(root: Path, truth: np.ndarray, clips: dict[str, int]) -> None:
         write_clip_file(root / speaker / f"{name}.mpg", frames, tone(num_frames / 25))
         alignment = root / "alignments" / speaker / f"{name}.align"
         alignment.parent.mkdir(parents=True, exist_ok=True)
-        alignment.write_text(f"0 4000 sil\n4000 9000 bin\n9000 {num_frames * 1000} blue\n")
+        alignment.write_text(f"0 1000 sil\n1000 3000 bin\n3000 {num_frames * 1000} blue\n")

@@ -157,11 +157,11 @@ def train(data, folder, steps: int, save_at: int | None = None, resume=None) -> 
     return module
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("stop", [1, 5, 13, 14, 15, 28, 30])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("stop", [1, 5, 12, 13, 14, 26, 30])
 def test_resumed_training_sees_what_unbroken_training_sees(root, cache, tmp_path, stop):
-    """13 batches make an epoch, so this stops within the first, at both sides of its end, and in later ones."""
-    assert datamodule(root, cache).batches_per_epoch() == 13 + (datamodule(root, cache).batches_per_epoch() - 13)
+    """An epoch has 13 batches, so this stops within the first, at both sides of its end, and in later ones."""
+    assert datamodule(root, cache).batches_per_epoch() == 13
     unbroken = train(datamodule(root, cache), tmp_path, steps=33).seen
     train(datamodule(root, cache), tmp_path, steps=stop + 2, save_at=stop)
     resumed = train(datamodule(root, cache), tmp_path, steps=33, resume=tmp_path / "at.ckpt").seen
