@@ -12,6 +12,7 @@ whole clip is fitted at once, one shape, an expression and a pose a frame:
 - The shape's prior counts once a frame: a detector errs the same way in all frames of a clip, so T frames are not T
   witnesses of the shape. Counted once a clip, real clips drive shapes to five standard deviations.
 - Changes from frame to frame are held back lightly.
+- The shape is settled on some of the frames, which leaves it no worse on real clips, and then all frames are solved.
 
 Shape legend: T frames, L landmarks (68).
 """
@@ -48,13 +49,14 @@ _POSE_STEP = 0.1  # the same in rad, eye distances, log scale
 _FREEDOM = 6.0  # degrees of freedom of the Student-t noise
 _GAUSSIAN_FACTOR = 0.887  # scale of that distribution when fitted to Gaussian noise of deviation 1, in two dimensions
 _MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
+_MIN_FREE = 0.1  # of the residuals are taken to tell of the noise, however few they are
 _MIN_LANDMARKS = 20  # fewer do not make a frame
 _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _POSE_ROUNDS = 4  # of reweighting for the first pose
 _MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
 _SHAPE_FRAMES = (16, 256)  # evenly spaced, an eighth of the clip within these limits; the shape gains nothing from more
-_CHUNK = 2048  # frames solved at once when the shape is known
+_CHUNK = 128  # frames solved at once when the shape is known; few enough to stay in cache
 _CHUNK_MARGIN = 16  # frames by which chunks overlap, for smoothness across their ends
 _MAX_STEPS = 30
 _TOLERANCE = 0.03  # stop when landmarks move by less than this part of the noise (RMS)
@@ -203,7 +205,9 @@ def _minimise(
         if noise is None:
             num_decided = num_unknowns - unexplained(solution, prior, num_expression)
             explained = (visible * _reweight(distance / variance) * distance).sum()
-            estimate = (explained / (2 * visible.sum() - num_decided)).clamp(min=_MIN_NOISE**2).log()
+            num_residuals = 2 * visible.sum()
+            num_free = (num_residuals - num_decided).clamp(min=_MIN_FREE * num_residuals)
+            estimate = (explained / num_free).clamp(min=_MIN_NOISE**2).log()
             level = secant.next(level, estimate).clamp(min=math.log(_MIN_NOISE**2))
         if (predicted - before).square().mean() < _TOLERANCE**2 * variance:
             break
@@ -230,11 +234,13 @@ class _Secant:
 
     def __init__(self) -> None:
         self.value: Tensor | None = None
+        self.change: Tensor | None = None
 
     def next(self, value: Tensor, image: Tensor) -> Tensor:
         """Where to evaluate the map next, after it has sent `value` to `image`."""
-        change, stretch = image - value, 1.0
-        if self.value is not None:
+        change = image - value
+        stretch = torch.ones_like(change)
+        if self.value is not None and self.change is not None:
             stretch = ((self.value - value) / (change - self.change)).nan_to_num(1.0).clamp(1.0, self._MAX_STRETCH)
         self.value, self.change = value, change
         return value + stretch * change

@@ -199,11 +199,11 @@ def _obj_vertices(data: bytes, name: str) -> np.ndarray:
 
 def _obj_triangles(data: bytes) -> np.ndarray:
     """(F, 3) triangles of a Wavefront OBJ, larger polygons cut into fans."""
-    triangles = []
+    triangles: list[tuple[int, int, int]] = []
     for line in data.splitlines():
         if line.startswith(b"f "):
             corners = [int(corner.split(b"/")[0]) - 1 for corner in line.split()[1:]]
-            triangles.extend((corners[0], *pair) for pair in pairwise(corners[1:]))
+            triangles.extend((corners[0], second, third) for second, third in pairwise(corners[1:]))
     return np.asarray(triangles, dtype=np.int64).reshape(-1, 3)
 
 

@@ -73,6 +73,18 @@ def test_coefficients_are_no_larger_than_the_landmarks_warrant():
     assert fit.shape.square().mean().sqrt() < 1.2
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_few_noisy_landmarks_are_not_taken_for_exact(seed):
+    """One frame, 25 landmarks, 234 unknowns: the coefficients must stay those of a face."""
+    _, _, _, landmarks = talking(FACE, 1, seed=seed)
+    given = noisy(landmarks, 1.0, seed)
+    given[:, torch.randperm(68, generator=torch.Generator().manual_seed(seed))[25:]] = math.nan
+    fit = fit_clip(FACE, given)
+    assert 0.6 < fit.noise < 2
+    assert rmse(projected(fit), landmarks) < 2.5
+    assert fit.expression.square().mean().sqrt() < 1.2
+
+
 def test_fit_moves_with_the_image():
     """A similarity of the image changes the pose and nothing else."""
     _, _, _, landmarks = talking(FACE, 20, seed=6)
