@@ -140,10 +140,10 @@ def occlusion(head: ProceduralHead) -> Float[np.ndarray, "V"]:
     """How much light reaches each vertex, [0, 1]: less within the mouth, at the lips' line and under the chin."""
     mean, region = head.face.mean.numpy(), head.region.numpy()
     shade = np.ones(len(mean))
-    for ring, level in enumerate((1, 1, 1, 1, 0.95, 0.80, 0.55, 0.50, 0.40, 0.35, 0.25, 0.15)):
+    for ring, level in enumerate((1, 1, 1, 1, 0.90, 0.72, 0.46, 0.44, 0.40, 0.35, 0.25, 0.15)):
         shade[head.lip_rings[ring].numpy()] = level
     inside = np.isin(region, (Region.TEETH, Region.GUM, Region.TONGUE))
-    shade[inside] = 0.88 - 0.75 * np.clip((mean[inside, 2] + 0.20) / 0.40, 0, 1)
+    shade[inside] = 0.95 - 0.80 * np.clip((mean[inside, 2] + 0.20) / 0.40, 0, 1)
     shade[region == Region.CAVITY] = np.minimum(shade[region == Region.CAVITY], 0.4)
     throat = (
         np.clip((mean[:, 1] - 1.40) / 0.15, 0, 1) * np.clip((0.9 - mean[:, 2]) / 0.4, 0, 1) * (region == Region.SKIN)
