@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -88,6 +89,7 @@ def _hire(context: Any, start: Callable, arguments: tuple) -> _Worker:
 
 def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the parent's decision: an exit that removes temporary files
     function = start(*arguments)
     try:
         while True:
