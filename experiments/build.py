@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 from datamodules.collected import CollectedDataModule
 from datamodules.corpus_module import available_cores
 from datamodules.grid import GridDataModule
-from datamodules.synthetic.corpus import generate_grid_corpus
+from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments.command_line import UserError
 from experiments.schema import Config, Corpus, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
@@ -112,8 +112,6 @@ def synthetic_corpus(config: Config) -> Path:
         show = partial(_show_progress, bar, task)
         if config.data.corpus is Corpus.grid:
             return generate_grid_corpus(root, synthetic.speakers, synthetic.sentences, synthetic.seed, workers, show)
-        from datamodules.synthetic.corpus import generate_collected_corpus
-
         return generate_collected_corpus(root, synthetic.speakers, seed=synthetic.seed, workers=workers, progress=show)
 
 

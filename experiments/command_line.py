@@ -91,8 +91,11 @@ def experiments() -> list[str]:
 def _explain(error: Exception, overrides: list[str]) -> str:
     cause = error.__cause__ or error
     text = " ".join(str(cause).split()) if str(cause) else " ".join(str(error).split())
-    text = re.sub(r"\s*(full_key|object_type|reference_type)=.*", "", text)
-    named = next((part for part in overrides if part.split("=")[0].lstrip("+~").split(".")[-1] in text), None)
+    full_key = re.search(r"full_key: (\S+)", f"{error} {text}")
+    text = re.sub(r"\s*(full_key|object_type|reference_type)[:=].*", "", text)
+    keys = {part: part.split("=")[0].lstrip("+~") for part in overrides}
+    named = next((part for part, key in keys.items() if full_key and key == full_key.group(1)), None)
+    named = named or next((part for part, key in keys.items() if key.split(".")[-1] in text), None)
     key = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", f"{error} {text}")
     if key is not None:
         wrong = next(group for group in key.groups() if group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import netrc
@@ -59,7 +60,8 @@ def stages(config: Config, speaker_shares: list[float]) -> list[Task]:
         wanted.remove(Task.speaker_id)
         if config.loss.speech.norm > 0:
             log.info(
-                "L_norm is off: %d training speaker%s, the largest with %.0f%% of the windows (it needs %d, none above %.0f%%)",
+                "L_norm is off: %d training speaker%s, the largest with %.0f%% of the windows "
+                "(it needs %d, none above %.0f%%)",
                 len(speaker_shares),
                 "" if len(speaker_shares) == 1 else "s",
                 100 * max(speaker_shares),
@@ -100,10 +102,8 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
 def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: str | None) -> None:
     if resume is not None and not Path(resume).is_file():
         raise UserError(f"trainer.resume={resume} does not exist: give <run folder>/checkpoints/last.ckpt")
-    try:
+    with contextlib.suppress(SystemExit):  # how Lightning ends a run after Ctrl-C
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    except SystemExit:
-        pass  # how Lightning ends a run after Ctrl-C
     if trainer.interrupted:
         checkpoint = folder / "checkpoints" / "last.ckpt"
         remedy = f"go on with trainer.resume={checkpoint}" if checkpoint.is_file() else "nothing was trained yet"

@@ -94,7 +94,7 @@ class TalkinModule(pl.LightningModule):
         return every > 0 and self.batches_done % every == 0
 
     def on_train_batch_start(self, batch, batch_index: int) -> None:
-        """Learning rates are constant, then fall linearly to zero; a function of progress alone, so restarts are exact."""
+        """Learning rates: constant, then linear to zero; a function of progress alone, so restarts are exact."""
         scale = min(1.0, (1 - self.progress) / self.decay) if self.decay > 0 else 1.0
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -105,7 +105,7 @@ class TalkinModule(pl.LightningModule):
         raise NotImplementedError
 
     def log_terms(self, prefix: str, terms: dict[str, Tensor | float], batch_size: int) -> None:
-        """Log each term as `<prefix>/<name>`; in training, only on logged batches, so that nothing waits for a value."""
+        """Log the mean of each term as `<prefix>/<name>`; only on logged batches, so that no other waits for it."""
         for name, value in terms.items():
             value = value.detach().float().mean() if isinstance(value, Tensor) else float(value)
             self.log(f"{prefix}/{name}", value, batch_size=batch_size, on_step=True, on_epoch=False)

@@ -1,9 +1,9 @@
 """The whole chain trained end to end, L_total = L_norm + L_trans + L_render (§3.3.2 of Song et al. 2020).
 
-All seven heatmaps of a sample are drawn from predicted expressions, so the pixel losses reach the audio networks through
-the projection and the heatmaps. Training passes from true to predicted landmarks over the first part of the run
-(scheduled sampling, a sample at a time): before the audio networks say anything, predicted heatmaps would only teach
-the generator to ignore them.
+All seven heatmaps of a sample are drawn from predicted expressions, so the pixel losses reach the audio networks
+through the projection and the heatmaps. Training passes from true to predicted landmarks over the first part of the
+run (scheduled sampling, a sample at a time): before the audio networks say anything, predicted heatmaps would only
+teach the generator to ignore them.
 """
 
 from __future__ import annotations

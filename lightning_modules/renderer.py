@@ -1,6 +1,6 @@
 """Training of the Neural Video Rendering Network as a GAN, §3.3 of Song et al. 2020.
 
-Optimisation is manual: the discriminator steps on the detached rendering, then the networks that made the rendering step.
+Optimisation is manual: the discriminator steps on the detached rendering, then the networks that made it step.
 """
 
 from __future__ import annotations

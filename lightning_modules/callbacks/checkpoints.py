@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 class LastCheckpoint(pl.Callback):
     """Writes `last.ckpt`, whole or not at all.
 
-    Lightning's ModelCheckpoint counts optimiser steps, two a batch in a GAN, and its epoch-end files restart in the wrong
-    place; here everything is counted in batches.
+    Lightning's ModelCheckpoint counts optimiser steps, two a batch in a GAN, and its epoch-end files restart in the
+    wrong place; here everything is counted in batches.
 
     Args:
         folder: where the file goes.

@@ -11,7 +11,7 @@ class GeneratorAverage(pl.Callback):
     """Averages the generator alone; Lightning's own callback would average the discriminator and frozen networks too.
 
     The weight of a new value is 1 - min(decay, (1 + n) / (10 + n)) after n batches, so that a short run is not held
-    back by its random start. Evaluation, and the weights saved in the checkpoint's `generator_average`, use the average.
+    back by its random start. Evaluation uses the average, and the checkpoint keeps it as `generator_average`.
 
     Args:
         decay: share of the old average that a batch keeps.

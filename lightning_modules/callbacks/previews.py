@@ -1,4 +1,4 @@
-"""What people look at: an mp4 with sound (target | mask + heatmap | generated) and a contact sheet of held-out clips."""
+"""What people look at: held-out clips as mp4 with sound (target | mask + heatmap | generated) and as contact sheets."""
 
 from __future__ import annotations
 

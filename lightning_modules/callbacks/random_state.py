@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class RandomState(pl.Callback):
-    """Saves and restores the torch, CUDA, numpy and Python generators as tensors (checkpoints load with weights_only)."""
+    """Saves and restores the torch, CUDA, numpy and Python generators as tensors, for `weights_only` loading."""
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
         own = _capture()
@@ -35,7 +35,7 @@ class RandomState(pl.Callback):
 
 def _capture() -> dict[str, Tensor | int]:
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries draw from the legacy state
-    version, python_state, gauss_next = random.getstate()
+    _, python_state, gauss_next = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
         "numpy": torch.from_numpy(keys.astype(np.int64)),

@@ -87,7 +87,7 @@ def test_an_output_that_cannot_be_written(corpora, tmp_path):
 
 def test_more_devices_than_there_are(corpora, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="has 1 GPU: use trainer.devices=1"):
+    with pytest.raises(UserError, match=r"has 1 GPU: use trainer\.devices=1"):
         run(configure("grid_a2e", corpora, tmp_path, "trainer.devices=2"))
 
 

@@ -22,7 +22,7 @@ def train(folder: Path, devices: int) -> list[dict[str, torch.Tensor]]:
         cwd=ROOT,
         env=environment,
         check=True,
-        timeout=180,
+        timeout=600,
         capture_output=True,
     )
     return [torch.load(folder / f"weights-{devices}-{rank}.pt", weights_only=True) for rank in range(devices)]

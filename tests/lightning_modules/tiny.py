@@ -57,6 +57,7 @@ def clip_samples(model: MorphableFace, seed: int, num_samples: int, clip: int = 
         opening = torch.rand(1, generator=generator) * 3 - 1
         mfcc = 0.3 * torch.randn(124, 13, generator=generator)
         mfcc[:, 1] += opening
+        mfcc[:, 2] += frame % NUM_SPEAKERS - 1.5  # by which speakers can be told apart
         expression = torch.zeros(7, 29)
         expression[:, 0] = opening
         landmarks = model.project_landmarks(shape, expression, pose).detach()
@@ -100,19 +101,35 @@ def draw(landmarks_TL2: Tensor) -> Tensor:
     return (0.5 - 1.2 * torch.sigmoid(4 * (1 - inside)))[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
+def trained_judge(steps: int = 40) -> VGGVox:
+    """A speaker network that tells the talking disc's speakers apart."""
+    torch.manual_seed(0)
+    judge = VGGVox(NUM_SPEAKERS, 13, 1 / 16)
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    for batch in loader(clip_samples(face(), seed=7, num_samples=8 * steps), batch_size=8):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(judge(batch.speech.mfcc[:, -100:]), batch.speech.speaker).backward()
+        optimizer.step()
+    return judge
+
+
 def speech_networks() -> SpeechToExpression:
     """ID removal and translation, narrow."""
     return SpeechToExpression(MfccStandardise(13), AudioIdRemoval(13, 3, 8), AudioToExpression(13, 16, 1))
 
 
 def joint_module(
-    speech_weights: SpeechLossWeights | None = None, render_weights: RenderLossWeights | None = None, **options
+    speech_weights: SpeechLossWeights | None = None,
+    render_weights: RenderLossWeights | None = None,
+    judge: VGGVox | None = None,
+    **options,
 ) -> JointModule:
-    """The joint module on the talking disc, every network narrow; the speaker network and D are random."""
+    """The joint module on the talking disc, every network narrow and random; so is the judge unless it is given."""
     torch.manual_seed(0)
+    judge = judge or VGGVox(NUM_SPEAKERS, 13, 1 / 16)
     return JointModule(
         speech_networks(),
-        SpeechObjective(face(), VGGVox(NUM_SPEAKERS, 13, 1 / 16), speech_weights or SpeechLossWeights()),
+        SpeechObjective(face(), judge, speech_weights or SpeechLossWeights()),
         MouthRenderer(UNetGenerator(28, SIZE, 8)),
         RenderObjective(PatchDiscriminator(7, SIZE, 8), None, render_weights or RenderLossWeights()),
         num_clips=2,
