@@ -1,8 +1,8 @@
 """The Neural Video Rendering Network with its input and output, §3.3.1 of Song et al. 2020.
 
-Seven frames whose mouth box is filled with noise, and the heatmaps of their landmarks, go in; the last frame with its box
-completed comes out. Pixels outside the box are given, so the generated box is pasted into the true frame before anything
-looks at it: losses, discriminator and scores see what a viewer would.
+Seven frames whose mouth box is filled with noise, and the heatmaps of their landmarks, go in; the last frame with its
+box completed comes out. Pixels outside the box are given, so the generated box is pasted into the true frame before
+anything looks at it: losses, discriminator and scores see what a viewer would.
 
 Shape legend: B batch, T = 7 frames, L landmarks, H/W pixels of the run's crop.
 """
