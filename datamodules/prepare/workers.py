@@ -72,8 +72,10 @@ def map_in_processes(
                     result = WorkerDied(f"the worker process ended with code {worker.process.exitcode}")
                 yield item, result
     finally:
+        busy = [worker for worker, _ in in_hand.values()]
         for worker in everyone:
-            worker.connection.close()
+            worker.connection.close()  # by which the idle ones end
+        for worker in busy:
             worker.process.terminate()
         for worker in everyone:
             worker.process.join()
@@ -95,7 +97,9 @@ def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
         while True:
             connection.send(_attempt(function, connection.recv()))
     except (EOFError, BrokenPipeError):
-        pass  # the parent is gone
+        pass  # the parent is done or gone
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to tidy up
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
