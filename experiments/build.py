@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+import wandb
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -213,6 +214,8 @@ def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: lis
     """metrics.csv, and a W&B run for each task of the run, grouped by the run's name."""
     loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
     if config.logger.wandb and mode != "disabled":
+        # Lightning passes a setting that wandb deprecates: https://github.com/wandb/wandb/pull/10909
+        wandb.setup(wandb.Settings(silent=True))
         loggers.append(
             WandbLogger(
                 name=f"{name}-{task.value}" if task is not config.task else name,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hydra
 import pytorch_lightning as pl
+import wandb
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 from rich.console import Console
@@ -177,8 +178,6 @@ def _key_in_netrc() -> bool:
 def _finish_wandb(config: Config, mode: str, folder: Path, is_last: bool) -> None:
     if mode == "disabled":
         return
-    import wandb
-
     wandb.finish()
     if mode == "offline" and is_last:
         console.print(
@@ -209,7 +208,6 @@ def quiet() -> None:
     # Few workers are meant on few cores, and a loader without shuffling is meant for evaluation.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
-    os.environ.setdefault("WANDB_SILENT", "true")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import av
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from wandb.proto import wandb_internal_pb2
+from wandb.sdk.internal.datastore import DataStore
 
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments import build
@@ -23,8 +26,8 @@ register()
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("corpora")
-    generate_grid_corpus(folder / "grid", num_speakers=4, sentences_per_speaker=5, seed=0, workers=1)
-    generate_collected_corpus(folder / "collected", num_speakers=1, views=("front",), seconds=3, seed=0, workers=1)
+    generate_grid_corpus(folder / "grid", num_speakers=4, sentences_per_speaker=5, seed=0, workers=0)
+    generate_collected_corpus(folder / "collected", num_speakers=1, views=("front",), seconds=3, seed=0, workers=0)
     return folder
 
 
@@ -37,7 +40,7 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
             f"data.cache={corpora / 'cache'}",
             f"output={output}",
             "data.batch_workers=0",
-            "data.prepare_workers=1",
+            "data.prepare_workers=0",
             "data.val_clips=1",
             "data.val_stride=25",
             "trainer.progress=false",
@@ -96,3 +99,80 @@ def test_norm_needs_speakers(corpora, tmp_path):
     assert stages(config, [0.25] * 4) == [Task.speaker_id, Task.audio_to_expression, Task.joint]
     assert stages(config, [0.5, 0.5]) == [Task.audio_to_expression, Task.joint]
     assert not build.judges_speakers([0.6, 0.2, 0.1, 0.1])
+
+
+class InterruptAt(pl.Callback):
+    """Presses Ctrl-C after a number of batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
+        if module.batches_done == self.batches:
+            raise KeyboardInterrupt
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resumed_equals_uninterrupted(stop, corpora, tmp_path, monkeypatch, capsys):
+    options = ("trainer.max_steps=5", "logger=csv", "renderer.ema_decay=0.9", "trainer.precision=float32")
+    whole = weights(run(configure("grid_joint", corpora, tmp_path / "whole", *options)))
+
+    build_trainer = build.build_trainer
+
+    def interrupted(config, task, *arguments):
+        trainer = build_trainer(config, task, *arguments)
+        if task is Task.joint:
+            trainer.callbacks.append(InterruptAt(stop))
+        return trainer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "build_trainer", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            run(configure("grid_joint", corpora, tmp_path / "stopped", *options))
+    assert caught.value.code == 130
+    assert f"interrupted after {stop} steps; go on with trainer.resume=" in capsys.readouterr().err
+    (checkpoint,) = (tmp_path / "stopped").glob("grid_joint/*/checkpoints/last.ckpt")
+
+    resumed = weights(run(configure("grid_joint", corpora, tmp_path / "on", *options, f"trainer.resume={checkpoint}")))
+    assert whole.keys() == resumed.keys()
+    different = [name for name in whole if not torch.equal(whole[name], resumed[name])]
+    assert different == []
+
+
+def test_wandb_holds_curves_config_and_video(corpora, tmp_path):
+    folder = run(configure("grid_joint", corpora, tmp_path))
+    (record,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    history, config, files = read_wandb(record)
+    results = json.loads((folder / "results.json").read_text())
+    for loss in results["active_losses"]:
+        assert f"train/loss_{loss}" in history
+    for metric in ("E_exp", "E_ldmk", "PSNR", "SSIM", "PSNR_mouth", "SSIM_mouth"):
+        for stage in ("train", "val", "test"):
+            assert f"{stage}/{metric}" in history
+    assert {
+        "val/PSNR_mean-frame",
+        "val/PSNR_copy-mouth",
+        "val/E_ldmk_mean-mouth",
+        "val/E_exp_mean-expression",
+    } <= history
+    assert {"scale", "loss", "active_losses"} <= config
+    assert any(name.endswith(".mp4") for name in files)
+
+
+def read_wandb(record: Path) -> tuple[set[str], set[str], set[str]]:
+    """Keys of the history and of the configuration, and names of the files, of an offline run."""
+    store = DataStore()
+    store.open_for_scan(str(record))
+    history, config, files = set(), set(), set()
+    while (data := store.scan_data()) is not None:
+        message = wandb_internal_pb2.Record()
+        message.ParseFromString(data)
+        history |= {item.key or "/".join(item.nested_key) for item in message.history.item}
+        config |= {item.key or item.nested_key[0] for item in message.config.update}
+        config |= {item.key or item.nested_key[0] for item in message.run.config.update}
+        files |= {item.path for item in message.files.files}
+    return history, config, files
