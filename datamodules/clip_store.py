@@ -49,8 +49,8 @@ class ClipData:
         landmarks: projected from the fit. landmarks_detected: what was seen, NaN where nothing was.
         valid: frames with a fit of their own; the others are interpolated.
         crop_transform: similarity, source frame px -> crop px.
-        sound: 16 kHz mono, 640 samples a frame, as 16-bit integers. mfcc: of it, raw, A = 4 T.
-        sound: 16-bit samples at 16 kHz, from the first frame to the end of the last, N = 640 T.
+        sound: 16-bit samples at 16 kHz from the first frame to the end of the last, N = 640 T.
+        mfcc: of it, raw, A = 4 T.
     """
 
     crops: Sequence[bytes]
@@ -63,7 +63,6 @@ class ClipData:
     valid: Bool[Tensor, "T"]
     sound: Int16[Tensor, "N"]
     mfcc: Float[Tensor, "A C"]
-    sound: Int16[Tensor, "N"]
     crop_transform: Float[Tensor, "T 2 3"]
     mouth_box: Float[Tensor, "4"]
     mouth_region: Float[Tensor, "4"]

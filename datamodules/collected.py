@@ -6,7 +6,7 @@ The paper gives each speaker 15 minutes to train and 2 minutes to test on; here 
 from __future__ import annotations
 
 from datamodules.corpus_module import CorpusDataModule
-from datamodules.prepare.sources import scan_collected
+from datamodules.prepare.sources import SourceClip, scan_collected
 
 
 class CollectedDataModule(CorpusDataModule):
@@ -18,4 +18,7 @@ class CollectedDataModule(CorpusDataModule):
     corpus = "collected corpus"
     consent = "not stated"
     default_split = "take"
-    scan = staticmethod(scan_collected)
+
+    def scan(self) -> list[SourceClip]:
+        """Find the takes."""
+        return scan_collected(self.root)

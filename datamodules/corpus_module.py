@@ -26,7 +26,7 @@ from datamodules.batch import CROP_UNITS, JointBatch, SpeechBatch, VideoBatch, c
 from datamodules.clip_store import ClipStore
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
-from datamodules.prepare.sources import Scan
+from datamodules.prepare.sources import SourceClip
 from datamodules.sampler import ClipChunks, EpochSampler
 from datamodules.splits import Split, split_clips
 from datamodules.windows import ClipWindows, Kind, Names
@@ -76,7 +76,6 @@ class CorpusDataModule(pl.LightningDataModule):
     corpus: ClassVar[str]  # for people
     consent: ClassVar[str]  # recorded with every clip unless `settings` says otherwise
     default_split: ClassVar[str]
-    scan: ClassVar[Scan]  # finds the raw clips
 
     def __init__(
         self,
@@ -114,9 +113,17 @@ class CorpusDataModule(pl.LightningDataModule):
         fingerprint = self.settings.fingerprint(self.face, self.detector.name)
         return f"{self.root.name}-{hashlib.sha256((where + fingerprint).encode()).hexdigest()[:12]}"
 
+    def scan(self) -> list[SourceClip]:
+        """Find the raw clips.
+
+        Raises:
+            ValueError: `root` is missing or holds none.
+        """
+        raise NotImplementedError
+
     def prepare_data(self) -> None:
         """Prepare what is not prepared yet. Lightning calls this on one process of each machine."""
-        sources = type(self).scan(self.root)
+        sources = self.scan()
         if is_prepared(sources, self.store_root, self.face, self.settings, self.detector):
             return
         report = prepare_corpus(
@@ -213,7 +220,9 @@ class CorpusDataModule(pl.LightningDataModule):
 
     def _batches_done(self) -> int:
         """Batches that the run has trained on; Lightning restores this count from a checkpoint before it loads data."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
     def _loader(self, data: ClipWindows, **order) -> DataLoader:
         cv2.setNumThreads(0)  # ends OpenCV's thread pool: a loader process that is forked with one waits for it forever
@@ -240,6 +249,6 @@ def available_cores() -> int:
 def _statistics(rows: Sequence[Float[Tensor, "N D"]]) -> Statistics:
     """Mean and standard deviation in float64, one clip at a time."""
     count = sum(len(part) for part in rows)
-    mean = sum(part.double().sum(0) for part in rows) / count
-    variance = sum((part.double() - mean).square().sum(0) for part in rows) / count
+    mean = torch.stack([part.double().sum(0) for part in rows]).sum(0) / count
+    variance = torch.stack([(part.double() - mean).square().sum(0) for part in rows]).sum(0) / count
     return Statistics(mean.float(), variance.sqrt().float())

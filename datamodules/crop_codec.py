@@ -28,6 +28,7 @@ def encode_crop(crop: Image, quality: int = JPEG_QUALITY) -> bytes:
 def decode_crop(jpeg: UInt8[np.ndarray, "J"], size: int = CROP_UNITS) -> Image:
     """RGB crop of a JPEG file, `size` px a side; halved and quartered sizes are decoded directly."""
     image = cv2.imdecode(jpeg, _REDUCED.get(size, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert image is not None, "the store holds something else than a JPEG file"
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if image.shape[0] != size:
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < CROP_UNITS else cv2.INTER_CUBIC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datamodules.corpus_module import CorpusDataModule
-from datamodules.prepare.sources import scan_grid
+from datamodules.prepare.sources import SourceClip, scan_grid
 
 
 class GridDataModule(CorpusDataModule):
@@ -12,4 +12,7 @@ class GridDataModule(CorpusDataModule):
     corpus = "GRID"
     consent = "recorded for research; licence of Zenodo record 3625687"
     default_split = "hash"
-    scan = staticmethod(scan_grid)
+
+    def scan(self) -> list[SourceClip]:
+        """Find the clips, in any of the usual packings."""
+        return scan_grid(self.root)

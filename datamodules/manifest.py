@@ -47,7 +47,8 @@ class ClipRow:
 
 def write_manifest(root: Path, rows: Iterable[ClipRow]) -> None:
     """Write the manifest, sorted by id, complete or not at all."""
-    table = rows_to_table(sorted(rows, key=lambda row: row.id), ClipRow)
+    ordered = sorted(rows, key=lambda row: row.id)
+    table = rows_to_table(ordered, ClipRow)
     with AtomicFile(root / MANIFEST) as temporary:
         pq.write_table(table, temporary)
 

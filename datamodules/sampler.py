@@ -16,10 +16,10 @@ from torch.utils.data import Sampler
 
 
 class SampleKey(NamedTuple):
-    """One sample to be drawn: its index in the dataset, and the epoch that seeds its randomness."""
+    """One sample to be drawn: its place in the dataset, and the epoch that seeds its randomness."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 class EpochSampler(Sampler[SampleKey]):

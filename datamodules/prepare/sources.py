@@ -10,15 +10,13 @@ The collected corpus is <root>/<speaker>/<view>/<take>.mp4.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.prepare.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 FRONT_VIEW = "front"  # GRID has one view, from the front
-VIEWS = ("front", "up-30", "down-30", "left-30", "left-60", "right-30", "right-60")  # of the collected corpus, §4
 
 
 @dataclass(frozen=True)
@@ -105,17 +103,6 @@ def scan_collected(root: Path) -> list[SourceClip]:
     if not clips:
         raise ValueError(f"{root} holds no take: expected <speaker>/<view>/<take>.mp4")
     return sorted(clips, key=lambda clip: clip.id)
-
-
-Scan = Callable[[Path], list[SourceClip]]
-
-
-def by_speaker(clips: list[SourceClip]) -> dict[str, list[SourceClip]]:
-    """The clips of each speaker, in order."""
-    grouped: dict[str, list[SourceClip]] = defaultdict(list)
-    for clip in clips:
-        grouped[clip.speaker].append(clip)
-    return dict(grouped)
 
 
 def _existing(root: Path) -> Path:

@@ -62,7 +62,7 @@ def map_in_processes(
                 in_hand[worker.connection] = (worker, item)
                 worker.connection.send(item)
             for connection in wait(list(in_hand)):
-                worker, item = in_hand.pop(connection)  # type: ignore[index]
+                worker, item = in_hand.pop(connection)  # type: ignore[call-overload]
                 try:
                     result = worker.connection.recv()
                     idle.append(worker)

@@ -15,9 +15,9 @@ def batches(sampler: EpochSampler) -> list[list[tuple[int, int]]]:
 def test_an_epoch_is_a_permutation_and_the_next_is_another():
     first = EpochSampler(60, 5, seed=3)
     second = EpochSampler(60, 5, seed=3, batches_done=lambda: 12)
-    assert sorted(key.index for key in first) == list(range(60))
-    assert sorted(key.index for key in second) == list(range(60))
-    assert [key.index for key in first] != [key.index for key in second]
+    assert sorted(key.sample for key in first) == list(range(60))
+    assert sorted(key.sample for key in second) == list(range(60))
+    assert [key.sample for key in first] != [key.sample for key in second]
     assert {key.epoch for key in second} == {1}
     assert [*first] == [*EpochSampler(60, 5, seed=3)]
     assert [*first] != [*EpochSampler(60, 5, seed=4)]
@@ -43,10 +43,10 @@ def test_resumed_order_is_the_unbroken_one(done):
 def test_length_of_an_epoch_can_be_set():
     longer = EpochSampler(10, 4, 0, samples_per_epoch=26)
     assert len(longer) == 24
-    counts = [[key.index for key in longer].count(index) for index in range(10)]
+    counts = [[key.sample for key in longer].count(index) for index in range(10)]
     assert set(counts) <= {2, 3}
     shorter = EpochSampler(1000, 4, 0, samples_per_epoch=9)
-    assert len({key.index for key in shorter}) == 8
+    assert len({key.sample for key in shorter}) == 8
 
 
 def test_less_than_a_batch_is_refused():
@@ -58,7 +58,7 @@ def test_less_than_a_batch_is_refused():
 
 def test_chunks_are_consecutive_and_never_mix_clips():
     clips = [(0, 10), (10, 13), (13, 13), (13, 30)]
-    chunks = [[key.index for key in batch] for batch in ClipChunks(clips, 4)]
+    chunks = [[key.sample for key in batch] for batch in ClipChunks(clips, 4)]
     assert [*chain(*chunks)] == [*range(30)]
     for chunk in chunks:
         assert len(chunk) <= 4
@@ -68,5 +68,5 @@ def test_chunks_are_consecutive_and_never_mix_clips():
 
 def test_ranks_share_the_clips_and_frames_can_be_thinned_out():
     clips = [(0, 10), (10, 20), (20, 30)]
-    parts = [[key.index for key in chain(*ClipChunks(clips, 4, rank, 2, every=3))] for rank in range(2)]
+    parts = [[key.sample for key in chain(*ClipChunks(clips, 4, rank, 2, every=3))] for rank in range(2)]
     assert parts == [[0, 3, 6, 9, 20, 23, 26, 29], [10, 13, 16, 19]]
