@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SAMPLE_RATE = 16_000  # Hz
 
 def write_video(
     path: Path,
-    frames: NDArray[np.uint8],
+    frames: Iterable[NDArray[np.uint8]],
     sound: NDArray[np.float32] | None = None,
     quality: int = 18,
 ) -> None:
@@ -24,7 +25,7 @@ def write_video(
 
     Args:
         path: ending in .mp4.
-        frames: (T, H, W, 3) RGB, even H and W, at 25 fps.
+        frames: T of (H, W, 3) RGB, even H and W, at 25 fps; an array, or an iterator where they would fill the memory.
         sound: (N,) at 16 kHz in [-1, 1], or None.
         quality: CRF; 18 looks lossless.
     """
@@ -32,9 +33,11 @@ def write_video(
     try:
         with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
             video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": str(quality), "preset": "fast"})
-            video.height, video.width, video.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            video.pix_fmt = "yuv420p"
             audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
             for image in frames:
+                if not video.width:
+                    video.height, video.width = image.shape[:2]
                 container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             container.mux(video.encode())
             if audio is not None:

@@ -1,0 +1,212 @@
+"""What the detector saw and what the fit made of it, drawn onto the frame: landmarks, mesh, pose.
+
+All drawing is at the size of the panel, not of the frame, so that lines stay fine where the frame is coarse.
+
+Shape legend: V vertices, F triangles, P pose (6).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from datamodules.synthetic.rasteriser import rasterise, shade, vertex_normals
+from model_zoo.face.morphable import NUM_EXPRESSION, MorphableFace
+from model_zoo.functional.camera import resize_landmarks, rotation_matrix
+
+Colour = tuple[int, int, int]
+Canvas = UInt8[np.ndarray, "H W 3"]
+
+WHITE: Colour = (245, 245, 245)
+DETECTED: Colour = (255, 196, 60)
+FITTED: Colour = (90, 220, 255)
+AXES: tuple[tuple[str, Colour, tuple[float, float, float]], ...] = (  # model frame: y down, z away from the camera
+    ("x", (240, 90, 90), (1, 0, 0)),
+    ("y", (110, 220, 110), (0, -1, 0)),
+    ("z", (100, 150, 255), (0, 0, -1)),
+)
+_AXIS_LENGTH = 0.55  # outer-eye distances
+_NOSE_TIP = 30  # iBUG
+
+# iBUG landmarks joined by lines: first, last, closed.
+CONTOURS = (
+    (0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False), (36, 41, True), (42, 47, True),
+    (48, 59, True), (60, 67, True),
+)  # fmt: skip
+
+_CLAY = (0.78, 0.80, 0.84)
+_LIGHT = (-0.35, -0.45, -0.82)  # from above the viewer's left shoulder
+_OPACITY = 0.82
+_SUPERSAMPLING = 2
+_SUBPIXEL = 4  # fractional bits of drawn coordinates
+
+
+class View(NamedTuple):
+    """How frames are shown: `size` (width, height) px of a panel, each frame pixel `scale` panel pixels wide."""
+
+    size: tuple[int, int]
+    scale: float
+
+    @classmethod
+    def within(cls, frame: tuple[int, int], box: tuple[int, int]) -> View:
+        """The largest panel with the shape of a frame (width, height) in a box; even sides, for H.264 wants them."""
+        scale = min(box[0] / frame[0], box[1] / frame[1])
+        return cls((2 * max(1, round(frame[0] * scale / 2)), 2 * max(1, round(frame[1] * scale / 2))), scale)
+
+    def place(self, points: Float[Tensor, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Panel px of points in frame px."""
+        return resize_landmarks(points, self.scale).numpy()
+
+    def enlarge(self, frame: Canvas) -> Canvas:
+        """The frame as a panel."""
+        interpolation = cv2.INTER_CUBIC if self.scale > 1 else cv2.INTER_AREA
+        return cv2.resize(frame, self.size, interpolation=interpolation)
+
+
+class MeshPainter:
+    """Draws the fitted mesh of a clip as translucent clay.
+
+    Args:
+        face: the model, with triangles.
+        shape: identity of the clip.
+        view: of the panels.
+    """
+
+    def __init__(self, face: MorphableFace, shape: Float[Tensor, "199"], view: View) -> None:
+        self._neutral = face.vertices(shape, torch.zeros(NUM_EXPRESSION)).numpy()
+        self._expressions = (face.expression_basis * face.expression_std).flatten(0, 1)  # (3V, 29)
+        self._triangles = face.triangles.numpy()
+        self._view = view
+        self._clay = np.tile(np.float32(_CLAY), (len(self._neutral), 1))
+        self._gloss = np.full(len(self._neutral), 0.12, np.float32)
+        self._light = np.float32(_LIGHT) / np.linalg.norm(np.float32(_LIGHT))
+        width, height = view.size
+        self._canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING, 3), np.float32)
+        self._depth = np.empty(self._canvas.shape[:2], np.float32)
+
+    def vertices(self, expression: Float[Tensor, "29"]) -> Float[np.ndarray, "V 3"]:
+        """Vertices of a frame before its pose, model frame."""
+        return self._neutral + (self._expressions @ expression).reshape(-1, 3).numpy()
+
+    def paint(self, panel: Canvas, expression: Float[Tensor, "29"], pose: Float[Tensor, "6"]) -> None:
+        """Draw the mesh of one frame into its panel."""
+        turned = self.vertices(expression) @ rotation_matrix(pose[:3]).numpy().T
+        normals = vertex_normals(turned, self._triangles)
+        tint = np.ones(3, np.float32)
+        colours = shade(normals, self._clay, self._gloss, self._light, tint, 0.38, 0.66)
+        points = turned * float(pose[5].exp())
+        points[:, :2] += pose[3:5].numpy()
+        fine = self._view.scale * _SUPERSAMPLING
+        points[:, :2] = (points[:, :2] + 0.5) * fine - 0.5
+        self._canvas[:] = 0
+        self._depth[:] = np.inf
+        rasterise(points, self._triangles, len(self._triangles), colours, self._canvas, self._depth)
+        cover = np.isfinite(self._depth).astype(np.float32)
+        cover = cv2.resize(cover, self._view.size, interpolation=cv2.INTER_AREA)[..., None] * _OPACITY
+        clay = cv2.resize(self._canvas, self._view.size, interpolation=cv2.INTER_AREA)  # black where it does not cover
+        panel[:] = np.clip(panel * (1 - cover) + clay * (255 * _OPACITY), 0, 255)
+
+
+def draw_landmarks(
+    panel: Canvas, detected: Float[np.ndarray, "68 2"], fitted: Float[np.ndarray, "68 2"], width: float = 1.0
+) -> None:
+    """Fitted landmarks as contours, detected ones as dots, panel px."""
+    for first, last, closed in CONTOURS:
+        draw_line(panel, fitted[first : last + 1], FITTED, max(1, round(1.4 * width)), closed)
+    for x, y in detected[np.isfinite(detected).all(axis=1)]:
+        centre = (round(x * 2**_SUBPIXEL), round(y * 2**_SUBPIXEL))
+        for radius, colour in ((2.9, (30, 30, 30)), (2.1, DETECTED)):
+            cv2.circle(panel, centre, round(radius * width * 2**_SUBPIXEL), colour, -1, cv2.LINE_AA, _SUBPIXEL)
+
+
+def draw_axes(panel: Canvas, origin: Float[np.ndarray, "2"], pose: Float[Tensor, "6"], scale: float) -> None:
+    """The head's axes from `origin` (panel px): x to the image's right, y up, z out of the face."""
+    ends = torch.tensor([axis for _, _, axis in AXES], dtype=torch.float32) @ rotation_matrix(pose[:3]).T
+    length = _AXIS_LENGTH * float(pose[5].exp()) * scale
+    for row in torch.argsort(ends[:, 2], descending=True).tolist():  # what points away is drawn first
+        name, colour, _ = AXES[row]
+        tip = origin + ends[row, :2].numpy() * length
+        draw_line(panel, np.stack([origin, tip]), (30, 30, 30), 5)
+        draw_line(panel, np.stack([origin, tip]), colour, 3)
+        letter(panel, name, tip + 7 * _unit(tip - origin), 14, colour, anchor="mm", halo=True)
+
+
+def describe_pose(pose: Float[Tensor, "6"]) -> str:
+    """Where the face points as the image shows it, in words and whole degrees."""
+    rotation = rotation_matrix(pose[:3].double()).numpy()
+    forward = -rotation[:, 2]
+    angles = (
+        ("turned", np.arctan2(forward[0], -forward[2]), "right", "left"),
+        ("raised", np.arctan2(-forward[1], np.hypot(forward[0], forward[2])), "up", "down"),
+        ("tilted", np.arctan2(rotation[1, 0], rotation[0, 0]), "clockwise", "anticlockwise"),
+    )
+    parts = []
+    for _, angle, positive, negative in angles:
+        degrees = round(float(np.degrees(angle)))
+        parts.append(f"{abs(degrees)}° {positive if degrees >= 0 else negative}")
+    return ", ".join(parts)
+
+
+def draw_line(
+    canvas: Canvas, points: Float[np.ndarray, "N 2"], colour: Colour, thickness: int = 1, closed: bool = False
+) -> None:
+    """An antialiased line through points in px, pixel centres at integers."""
+    fixed = np.round(points * 2**_SUBPIXEL).astype(np.int32)
+    cv2.polylines(canvas, [fixed], closed, colour, thickness, cv2.LINE_AA, _SUBPIXEL)
+
+
+def letter(
+    canvas: Canvas,
+    text: str,
+    at: tuple[float, float] | np.ndarray,
+    size: int,
+    colour: Colour = WHITE,
+    anchor: str = "ls",
+    halo: bool = False,
+) -> None:
+    """Write text into a canvas; what reaches over its edge is cut off.
+
+    Args:
+        at: x, y in px of the anchor. anchor: Pillow's, such as "ls" (left, baseline) or "mm" (middle, middle).
+        size: px. halo: a dark rim, for text on pictures.
+    """
+    mask, rim, (left, top) = _lettering(text, size, anchor)
+    x, y = round(float(at[0])) + left, round(float(at[1])) + top
+    height, width = canvas.shape[:2]
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    inside, part = np.s_[y0 - y : y1 - y, x0 - x : x1 - x], canvas[y0:y1, x0:x1]
+    blended = part * (1 - 0.75 * rim[inside]) if halo else part
+    part[:] = np.round(blended * (1 - mask[inside]) + np.float32(colour) * mask[inside])
+
+
+@lru_cache(maxsize=4096)
+def _lettering(text: str, size: int, anchor: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Coverage (h, w, 1) of a text, that of its rim, and where its corner lies from the anchor, px."""
+    font, margin = _font(size), 3
+    left, top, right, bottom = (round(side) for side in font.getbbox(text, anchor=anchor))
+    image = Image.new("L", (max(1, right - left) + 2 * margin, max(1, bottom - top) + 2 * margin))
+    ImageDraw.Draw(image).text((margin - left, margin - top), text, fill=255, font=font, anchor=anchor)
+    mask = np.asarray(image, np.float32) / 255
+    rim = np.clip(2.5 * cv2.GaussianBlur(mask, (0, 0), 1.3), 0, 1)
+    return mask[..., None], rim[..., None], (left - margin, top - margin)
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib; OpenCV's own letters know no accents."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)
