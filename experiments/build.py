@@ -19,6 +19,7 @@ from datamodules.corpus_module import available_cores
 from datamodules.grid import GridDataModule
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments.command_line import UserError
+from experiments.face_models import open_face
 from experiments.schema import Config, Corpus, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
 from lightning_modules.base import TalkinModule
@@ -35,7 +36,6 @@ from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
-from model_zoo.face.importers import import_ict, load_face
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder, procedural_face
 from model_zoo.render.discriminator import PatchDiscriminator
@@ -67,15 +67,11 @@ class Trained:
 
 def build_face(config: Config) -> MorphableFace:
     """The face model that `face.model` names."""
-    name = config.face.model
-    if name == "procedural":
+    names = (config.face.model, config.face.landmarks, config.face.expressions)
+    if names[0] == "procedural":
         return procedural_face()
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise UserError(
-            f"face.model={name} does not exist: use `procedural`, an imported .safetensors or an ICT-FaceKit folder"
-        )
-    return load_face(path) if path.suffix == ".safetensors" else import_ict(path)
+    path, landmarks, expressions = (Path(name).expanduser() if name is not None else None for name in names)
+    return open_face(path, landmarks, expressions)
 
 
 def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModule | CollectedDataModule:

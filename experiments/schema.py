@@ -101,9 +101,9 @@ class DataConfig:
 class FaceConfig:
     """The parametric face."""
 
-    model: str = (
-        "procedural"  # `procedural`, or the path of an imported .safetensors or an ICT-FaceKit folder or archive
-    )
+    model: str = "procedural"  # `procedural`, an imported .safetensors, or any model that experiments.prepare imports
+    landmarks: str | None = None  # file of the 68 landmarks' vertices, for models that carry none (Basel, FLAME)
+    expressions: str | None = None  # 3DDFA's expression basis, for Basel 2009
 
 
 @dataclass

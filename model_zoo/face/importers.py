@@ -1,26 +1,22 @@
-"""Face model files: the project's own format, and the importers that bring every model to one frame.
+"""Face model files: the project's own format, and the way in for every other.
 
-The model frame: x right, y down, z away from the camera, outer-eye distance 1 at the mean, e = 0 the neutral closed
-mouth.
-No format that can run code is read.
+All formats end in the model frame: x right, y down, z away from the camera, outer-eye distance 1 at the mean, e = 0 the
+neutral closed mouth. No format that can run code is read.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from model_zoo.face.morphable import NUM_EXPRESSION, NUM_SHAPE, MorphableFace
-from model_zoo.functional.masks import OUTER_EYES
+from model_zoo.face import basel, flame, ict, scans
+from model_zoo.face.model_frame import ImportedFace
+from model_zoo.face.morphable import MorphableFace
 
 _FORMAT = "talkin-face-1"
 _KEYS = (
@@ -32,12 +28,13 @@ _KEYS = (
     "triangles",
     "landmark_index",
 )
-
-# ICT-FaceKit, "light" release: vertices up to the irises; beyond them lie the lacrimal, eye-blend and occlusion shells.
-_ICT_VERTICES = 24_591
-_ICT_FACE_VERTICES = 9_409  # the face proper, where expressions act
-_ICT_NEUTRAL = "generic_neutral_mesh"
-_ICT_INDEX = "vertex_indices"
+FORMATS = (
+    "Basel 2009 (.mat), Basel 2017/2019 (.h5), FLAME (.npz), ICT-FaceKit (folder or .tar.xz), "
+    "or a folder with scans/ and blendshapes/"
+)
+_HDF5, _MATLAB_5, _ZIP = b"\x89HDF\r\n\x1a\n", b"MATLAB", b"PK\x03\x04"
+_PICKLE = b"\x80"  # protocol 2 and later
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")
 
 
 def save_face(face: MorphableFace, path: str | os.PathLike[str]) -> None:
@@ -90,121 +87,65 @@ def load_face(path: str | os.PathLike[str]) -> MorphableFace:
         raise ValueError(f"{path}: {error}") from error
 
 
-def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
-    """Import ICT-FaceKit (light), from its folder of OBJ files or the .tar(.xz) archive of it; nothing is unpacked.
-
-    All identity deltas as given are the shape modes. The 53 expression deltas become 29 modes by an uncentred SVD over
-    the vertices of the face; divided by √53 they have coefficients of about unit scale.
+def import_face(
+    path: str | os.PathLike[str],
+    landmarks: str | os.PathLike[str] | None = None,
+    expressions: str | os.PathLike[str] | None = None,
+) -> ImportedFace:
+    """Import a face model of any known format, told apart by content.
 
     Args:
-        path: folder that holds `generic_neutral_mesh.obj`, `identity*.obj`, the expressions and `vertex_indices.json`
-            at any depth, or an archive of it.
+        path: file or folder of the model.
+        landmarks: the 68 landmarks' vertices (see `read_landmarks`), for all but ICT-FaceKit, which has its own.
+        expressions: 3DDFA's expression basis, for Basel 2009, which has none.
 
     Raises:
-        ValueError: a file is missing, or a mesh does not match the neutral one.
+        ValueError: the format is not known, an input is missing or would be ignored, or the importer refuses it.
     """
-    neutral, identities, expressions, index = None, {}, {}, None
-    for name, data in _read_members(Path(path), (".obj", ".json")):
-        if name == _ICT_INDEX:
-            index = _ict_index(data)
-        elif name == _ICT_NEUTRAL:
-            neutral = _obj_vertices(data, name), _obj_triangles(data)
-        elif name.startswith("identity"):
-            identities[name] = _obj_vertices(data, name)
-        else:
-            expressions[name] = _obj_vertices(data, name)
-    if neutral is None or index is None or not identities:
-        raise ValueError(f"{path}: not ICT-FaceKit, wants {_ICT_NEUTRAL}.obj, identity*.obj and {_ICT_INDEX}.json")
-    names, landmark_index = index
-    missing = sorted(set(names) - set(expressions))
-    if missing:
-        raise ValueError(f"{path}: ICT-FaceKit lacks the expressions {', '.join(missing[:5])}")
-    (mean, triangles), keep = neutral, slice(0, _ICT_VERTICES)
-    for name, vertices in (*identities.items(), *expressions.items()):
-        if vertices.shape != mean.shape:
-            raise ValueError(f"{path}: {name} has {len(vertices)} vertices, the neutral mesh {len(mean)}")
-    shape = np.stack([identities[name][keep] - mean[keep] for name in sorted(identities)][:NUM_SHAPE])
-    deltas = np.stack([expressions[name][keep] - mean[keep] for name in names])
-    return _build_face(
-        mean[keep] * (1, -1, -1),  # y up, z towards the camera
-        shape * (1, -1, -1),
-        _principal(deltas, slice(0, _ICT_FACE_VERTICES)) * (1, -1, -1),
-        triangles[(triangles < _ICT_VERTICES).all(1)],
-        landmark_index,
-    )
+    path = Path(path)
+    start = _first_bytes(path)
+    is_basel_2009 = start.startswith(_MATLAB_5)
+    is_ict = path.is_dir() and next(path.rglob(f"{ict.NEUTRAL}.obj"), None) is not None
+    is_ict = is_ict or (path.is_file() and tarfile.is_tarfile(path))
+    if expressions is not None and not is_basel_2009:
+        raise ValueError(f"{path}: only Basel 2009 takes expressions from a file of their own; leave expressions= out")
+    if landmarks is not None and is_ict:
+        raise ValueError(f"{path}: ICT-FaceKit carries its own landmarks; leave landmarks= out")
+    if is_basel_2009:
+        return basel.import_basel_2009(path, landmarks, expressions)
+    if start.startswith(_HDF5):
+        return basel.import_basel_h5(path, landmarks)
+    if is_ict:
+        return ict.import_ict_facekit(path)
+    if (path / scans.SCANS).is_dir():
+        return scans.import_scans(path, landmarks)
+    if start.startswith(_PICKLE) or path.suffix in _PICKLE_SUFFIXES:
+        raise ValueError(f"{path}: a pickle runs code when read, so it is not; {flame.CONVERSION}")
+    if start.startswith(_ZIP):
+        return flame.import_flame(path, landmarks)
+    if path.suffix == ".safetensors":
+        raise ValueError(f"{path}: imported already; use it as face.model={path}")
+    raise ValueError(f"{path}: not a known face model; there are {FORMATS}")
 
 
-def _ict_index(data: bytes) -> tuple[list[str], np.ndarray]:
-    """Names of the expressions and landmark vertices from vertex_indices.json."""
-    try:
-        index = json.loads(data)
-        return list(index["expressions"]), np.asarray(index["idx_to_landmark_verts"], dtype=np.int64)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{_ICT_INDEX}.json: wants expressions and idx_to_landmark_verts ({error!r})") from error
+def import_ict(path: str | os.PathLike[str]) -> MorphableFace:
+    """ICT-FaceKit as a face model (see `import_ict_facekit`)."""
+    return ict.import_ict_facekit(path).face
 
 
-def _build_face(
-    mean: np.ndarray, shape: np.ndarray, expression: np.ndarray, triangles: np.ndarray, landmark_index: np.ndarray
-) -> MorphableFace:
-    """Face from modes of one standard deviation (modes, V, 3), scaled to outer-eye distance 1 with the eyes at 0."""
-    left, right = mean[landmark_index[list(OUTER_EYES)]]
-    scale = 1 / np.linalg.norm(right - left)
-    modes = {}
-    for name, deltas in (("shape", shape), ("expression", expression)):
-        std = np.linalg.norm(deltas, axis=(1, 2))
-        unit = deltas / np.where(std > 0, std, 1)[:, None, None]
-        modes[f"{name}_basis"] = torch.from_numpy(unit.transpose(1, 2, 0).astype(np.float32))
-        modes[f"{name}_std"] = torch.from_numpy((std * scale).astype(np.float32))
-    return MorphableFace(
-        mean=torch.from_numpy(((mean - (left + right) / 2) * scale).astype(np.float32)),
-        triangles=torch.from_numpy(triangles.astype(np.int64)),
-        landmark_index=torch.from_numpy(landmark_index.astype(np.int64)),
-        **modes,
-    )
+def _first_bytes(path: Path) -> bytes:
+    """The start of a file, empty for a folder.
 
-
-def _principal(deltas: np.ndarray, rows: slice) -> np.ndarray:
-    """The first 29 principal deltas (uncentred SVD over the vertices `rows`), for coefficients of about unit scale."""
-    directions, _, _ = np.linalg.svd(deltas[:, rows].reshape(len(deltas), -1), full_matrices=False)
-    mix = directions[:, :NUM_EXPRESSION].T / np.sqrt(len(deltas))
-    return np.tensordot(mix, deltas, axes=1)
-
-
-def _read_members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """(stem, content) of the files with these suffixes, in a folder or a tar archive, whatever their depth."""
+    Raises:
+        ValueError: there is nothing at that path, or it can't be read.
+    """
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix in suffixes and file.is_file():
-                yield file.stem, file.read_bytes()
-        return
+        return b""
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                name = Path(member.name)
-                content = archive.extractfile(member) if member.isfile() and name.suffix in suffixes else None
-                if content is not None:
-                    yield name.stem, content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: neither a folder nor a readable tar archive ({error})") from error
-
-
-def _obj_vertices(data: bytes, name: str) -> np.ndarray:
-    """(V, 3) vertices of a Wavefront OBJ."""
-    lines = [line[2:] for line in data.splitlines() if line.startswith(b"v ")]
-    try:
-        return np.array(b" ".join(lines).split(), dtype=np.float64).reshape(len(lines), 3)
-    except ValueError as error:
-        raise ValueError(f"{name}.obj: vertices are not three numbers a line") from error
-
-
-def _obj_triangles(data: bytes) -> np.ndarray:
-    """(F, 3) triangles of a Wavefront OBJ, larger polygons cut into fans."""
-    triangles: list[tuple[int, int, int]] = []
-    for line in data.splitlines():
-        if line.startswith(b"f "):
-            corners = [int(corner.split(b"/")[0]) - 1 for corner in line.split()[1:]]
-            triangles.extend((corners[0], second, third) for second, third in pairwise(corners[1:]))
-    return np.asarray(triangles, dtype=np.int64).reshape(-1, 3)
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}; give a face model: {FORMATS}") from error
 
 
 def _last_active(std: torch.Tensor) -> int:
