@@ -46,6 +46,7 @@ from model_zoo.weights import WeightsUnavailable, vgg19
 
 log = logging.getLogger(__name__)
 
+PAPER_WIDTH = 64  # channels of the first convolution of the 75 M generator
 MIN_SPEAKERS = 4  # below, or with one speaker holding most windows, Eq. 2 has nothing to remove
 MAX_SPEAKER_SHARE = 0.5
 BATCH_KIND = {
@@ -138,7 +139,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
                 build_renderer(config),
                 build_render_objective(config),
                 num_clips,
-                config.renderer.learning_rate,
+                generator_learning_rate(config),
                 config.renderer.discriminator_learning_rate,
             )
         case Task.joint:
@@ -149,7 +150,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
                 build_render_objective(config),
                 num_clips,
                 config.audio.learning_rate,
-                config.renderer.learning_rate,
+                generator_learning_rate(config),
                 config.renderer.discriminator_learning_rate,
                 config.renderer.teacher_forcing,
                 config.seed,
@@ -179,6 +180,11 @@ def build_renderer(config: Config) -> MouthRenderer:
     """The generator with its input and output."""
     generator = UNetGenerator(28, config.scale.crop, config.renderer.width, config.renderer.norm)
     return MouthRenderer(generator, DTYPE[config.trainer.precision])
+
+
+def generator_learning_rate(config: Config) -> float:
+    """Adam's rate for the generator: what a network bears falls with its width (Yang and Hu 2021, μP)."""
+    return config.renderer.learning_rate * PAPER_WIDTH / config.renderer.width
 
 
 def build_render_objective(config: Config) -> RenderObjective:
@@ -211,7 +217,7 @@ def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: lis
     loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
     if config.logger.wandb and mode != "disabled":
         # Lightning passes a setting that wandb deprecates: https://github.com/wandb/wandb/pull/10909
-        wandb.setup(wandb.Settings(silent=True))
+        wandb.setup(wandb.Settings(silent=True, mode=mode))
         loggers.append(
             WandbLogger(
                 name=f"{name}-{task.value}" if task is not config.task else name,

@@ -17,7 +17,6 @@ import pytorch_lightning as pl
 import wandb
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
-from rich.console import Console
 
 from experiments import build, tables
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, UserError, check_overrides, fail, guarded
@@ -27,7 +26,7 @@ from lightning_modules.base import TalkinModule
 from lightning_modules.callbacks.previews import Previews
 
 log = logging.getLogger(__name__)
-console = Console(stderr=True)
+console = tables.wide_console(stderr=True)
 
 
 def run(config: Config) -> Path:

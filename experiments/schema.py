@@ -127,11 +127,11 @@ class RendererConfig:
     width: int = 64
     discriminator_width: int = 64
     norm: str = "none"  # `none` or `group`
-    learning_rate: float = 2e-4
+    learning_rate: float = 2e-4  # of a generator of width 64; others get 64/width times as much
     discriminator_learning_rate: float = 2e-4
     penalty: str = "r1"  # `r1`: zero-centred at true frames; `wgan`: the paper's reference [19]
-    penalty_every: int = 1  # steps between penalties; the weight is multiplied accordingly
-    ema_decay: float = 0.0  # exponential moving average of the generator's weights; 0: off
+    penalty_every: int = 8  # steps between penalties; the weight is multiplied accordingly
+    ema_decay: float = 0.99  # exponential moving average of the generator's weights; 0: off
     teacher_forcing: float = 0.5  # joint: share of the steps over which heatmaps pass from true to predicted landmarks
 
 

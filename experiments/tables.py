@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,12 +14,13 @@ from experiments.command_line import UserError, guarded
 from lightning_modules.base import TalkinModule
 
 RESULTS = "results.json"
+LOG_WIDTH = 132  # characters, where there is no terminal to ask
 # Rows "+IR" of Table 6 of Song et al. 2020: without post-processing, as here. Other data, resolution and region.
 PAPER = {
     "grid": {"E_exp": 0.65, "E_ldmk": 2.24, "PSNR": 32.23, "SSIM": 0.97},
     "collected": {"E_exp": 0.59, "E_ldmk": 1.83, "PSNR": 31.21, "SSIM": 0.96},
 }
-DIGITS = {"PSNR": 2, "PSNR_mouth": 2, "SSIM": 4, "SSIM_mouth": 4}
+DIGITS = {"PSNR": 2, "PSNR_mouth": 2}
 UNITS = {
     "E_exp": "std",
     "E_exp_mouth": "std",
@@ -52,21 +54,31 @@ def show(results: dict, console: Console) -> None:
     columns = list(dict.fromkeys(columns))
     table = Table(
         title=f"{results['name']}: {results['clips']} held-out clips, {results['frames']} frames, "
-        f"{results['crop']} px, seed {results['seed']}; mean [95% interval over clips]"
+        f"{results['crop']} px, seed {results['seed']}; mean ± half of the 95% interval over clips",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(f"{column} {ARROWS.get(column, '↑')}\n{UNITS.get(column, '')}".rstrip(), justify="right")
+        table.add_column(
+            f"{column} {ARROWS.get(column, '↑')}\n{UNITS.get(column, '')}".rstrip(), justify="right", no_wrap=True
+        )
     for name, row in results["rows"].items():
         table.add_row(name, *(_cell(row.get(column), DIGITS.get(column, 3)) for column in columns))
     paper = PAPER.get(results["corpus"], {})
     if any(column in paper for column in columns):
         table.add_section()
-        table.add_row("paper (its own data)", *(str(paper.get(column, "")) for column in columns), style="dim")
+        table.add_row("paper, its data", *(str(paper.get(column, "")) for column in columns), style="dim")
     console.print(table)
     console.print(f"active losses: {', '.join(results['active_losses'])}", highlight=False)
     if results["unavailable"]:
         console.print(f"unavailable: {', '.join(results['unavailable'])}", highlight=False)
+
+
+def wide_console(stderr: bool = False) -> Console:
+    """A console that gives a log file the width that a table needs."""
+    return Console(stderr=stderr, width=None if Console(stderr=stderr).is_terminal else LOG_WIDTH)
 
 
 def _cell(score: dict | None, digits: int) -> str:
@@ -74,7 +86,7 @@ def _cell(score: dict | None, digits: int) -> str:
         return ""
     if score["low"] != score["low"]:  # one clip has no interval
         return f"{score['mean']:.{digits}f}"
-    return f"{score['mean']:.{digits}f}\n[{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
+    return f"{score['mean']:.{digits}f} ±{(score['high'] - score['low']) / 2:.{digits}f}"
 
 
 def read(folder: Path) -> dict:
@@ -94,7 +106,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: python -m experiments.tables <run folder> [<run folder> ...]")
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    console = Console()
+    console = wide_console()
     for name in sys.argv[1:]:
         show(read(Path(name)), console)
 
