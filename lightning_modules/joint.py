@@ -36,9 +36,11 @@ from model_zoo.audio.speech_to_expression import SpeechOutput, SpeechToExpressio
 from model_zoo.render.mouth_renderer import MouthRenderer, Rendering
 
 TRUE_LANDMARKS = "ours-true-landmarks"  # the same generator driven by the landmarks of the fit
-JOINT_ROWS = {OURS: SPEECH_ROWS[OURS] + VIDEO_COLUMNS, TRUE_LANDMARKS: VIDEO_COLUMNS} | {
-    row: columns for row, columns in (SPEECH_ROWS | RENDER_ROWS).items() if row != OURS
-}
+JOINT_ROWS = {
+    OURS: SPEECH_ROWS[OURS] + VIDEO_COLUMNS,
+    TRUE_LANDMARKS: VIDEO_COLUMNS,
+    COMPOSITED: VIDEO_COLUMNS,
+} | {row: columns for row, columns in (RENDER_ROWS | SPEECH_ROWS).items() if row not in (OURS, COMPOSITED)}
 
 
 class JointModule(AdversarialModule):
