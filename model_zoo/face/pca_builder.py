@@ -55,9 +55,8 @@ def principal_modes(deltas: Float[np.ndarray, "N V 3"], limit: int, rows: slice 
     total = values.sum()
     kept = min(limit, int((values > _NEGLIGIBLE**2 * values.max(initial=0)).sum()))
     modes = np.tensordot(vectors[:, :kept].T, deltas, axes=1)
-    largest = np.take_along_axis(
-        modes.reshape(kept, -1), np.abs(modes).reshape(kept, -1).argmax(1, keepdims=True), axis=1
-    )
+    flat = modes.reshape(kept, modes[0].size if kept else 0)
+    largest = np.take_along_axis(flat, np.abs(flat).argmax(1, keepdims=True), axis=1) if kept else np.empty((0, 1))
     return Modes(
         modes * np.where(largest < 0, -1, 1)[..., None],
         len(deltas),

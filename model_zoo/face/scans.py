@@ -102,7 +102,7 @@ def _read(path: Path, num_vertices: int | None = None) -> tuple[Float[np.ndarray
             data = path.read_bytes()
             vertices, triangles = obj_vertices(data, path.stem), obj_triangles(data)
         else:
-            mesh = trimesh.load(path, process=False, maintain_order=True, force="mesh")
+            mesh = trimesh.load_mesh(path, process=False, maintain_order=True)
             vertices, triangles = np.array(mesh.vertices, dtype=np.float64), np.array(mesh.faces, dtype=np.int64)
     except Exception as error:  # trimesh's readers raise whatever a damaged file leads them to
         raise ValueError(f"{path}: can't be read as a mesh ({' '.join(str(error).split())})") from error

@@ -12,8 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_zoo.face.importers import import_ict, load_face, save_face
+from model_zoo.face.importers import import_face, import_ict, load_face, save_face
+from model_zoo.face.model_frame import read_landmarks
 from model_zoo.face.morphable import MorphableFace
+from tests.model_zoo.face.model_files import (
+    basel_2017,
+    flame,
+    write_basel_2009,
+    write_basel_2017,
+    write_flame,
+    write_landmarks,
+)
 from tests.model_zoo.face.small_face import small_face, template
 
 EXPRESSIONS = ["jawOpen", "mouthSmile_L", "mouthSmile_R"]
@@ -179,3 +188,81 @@ def test_real_ict_stands_as_the_model_frame_says(ict):
     assert points[8, 1] > points[57, 1] > points[33, 1] > points[27, 1] > points[19, 1]  # y down: chin to brow
     assert points[30, 2] < points[36, 2] < points[0, 2]  # z away: nose, eyes, ears
     assert (points[66] - points[62]).norm() < 0.02  # the neutral mouth is closed
+
+
+def test_formats_are_told_apart_by_content(tmp_path):
+    landmarks = write_landmarks(tmp_path)
+    write_flame(tmp_path, flame()).rename(tmp_path / "head.bin")
+    assert import_face(tmp_path / "head.bin", landmarks).source == "FLAME"
+    write_basel_2017(tmp_path, basel_2017()).rename(tmp_path / "basel.bin")
+    assert import_face(tmp_path / "basel.bin", landmarks).source == "Basel 2017/2019"
+    fake_ict(tmp_path / "FaceXModel")
+    assert import_face(tmp_path / "FaceXModel").source == "ICT-FaceKit"
+
+
+def test_inputs_that_would_be_ignored_are_refused(tmp_path):
+    landmarks, (basel, expressions) = write_landmarks(tmp_path), write_basel_2009(tmp_path)
+    fake_ict(tmp_path / "FaceXModel")
+    with pytest.raises(ValueError, match="ICT-FaceKit carries its own landmarks; leave landmarks= out"):
+        import_face(tmp_path / "FaceXModel", landmarks)
+    with pytest.raises(ValueError, match="only Basel 2009 takes expressions"):
+        import_face(write_flame(tmp_path, flame()), landmarks, expressions)
+    save_face(import_face(basel, landmarks, expressions).face, tmp_path / "face.safetensors")
+    with pytest.raises(ValueError, match=r"imported already; use it as face\.model="):
+        import_face(tmp_path / "face.safetensors")
+
+
+@pytest.mark.parametrize("name", ["face.xyz", "folder", "nothing"])
+def test_unknown_models_are_one_line_that_lists_the_formats(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "face.xyz").write_text("no face")
+    with pytest.raises(ValueError, match="Basel 2009") as caught:
+        import_face(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["json", "txt", "npy"])
+def test_landmark_files(tmp_path, suffix):
+    path, index = tmp_path / f"landmarks.{suffix}", np.arange(100, 168)
+    if suffix == "npy":
+        np.save(path, index[:, None])
+    else:
+        path.write_text(json.dumps(index.tolist()) if suffix == "json" else "\n".join(map(str, index)))
+    assert (read_landmarks(path, 168, "a face") == index).all()
+    with pytest.raises(ValueError, match=r"must be whole numbers 0\.\.166, got 100\.\.167; give the vertices"):
+        read_landmarks(path, 167, "a face")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", json.dumps(list(range(51))), "wants 68 landmark vertices, got 51"),
+        ("a.json", '{"chin": 3}', "wants 68 landmark vertices, got 0"),
+        ("a.json", "[1, 2", "can't be read"),
+        ("a.json", "[[1], [2, 3]]", "can't be read"),
+        ("a.txt", "one two", "can't be read"),
+        ("a.txt", " ".join(["0.5"] * 68), "must be whole numbers"),
+        ("a.txt", " ".join(["nan"] * 68), "must be whole numbers"),
+        ("a.txt", " ".join(["-1"] * 68), r"got -1\.\.-1"),
+        ("a.npy", "no array", "can't be read"),
+    ],
+)
+def test_bad_landmark_files_are_one_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_landmarks(tmp_path / name, 1000, "a face")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="can't be read"):
+        read_landmarks(tmp_path / "nothing.json", 1000, "a face")
+
+
+@pytest.mark.parametrize(
+    ("swapped", "message"),
+    [((36, 45), "outer eye corners"), ((8, 27), "chin"), ((30, 0), "nose tip")],
+)
+def test_landmarks_in_another_order_are_noticed(tmp_path, swapped, message):
+    index = list(range(68))
+    index[swapped[0]], index[swapped[1]] = swapped[1], swapped[0]
+    (tmp_path / "landmarks.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=message):
+        import_face(write_flame(tmp_path, flame()), tmp_path / "landmarks.json")
