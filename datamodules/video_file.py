@@ -35,8 +35,8 @@ def write_video(
             video = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": str(quality), "preset": "fast"})
             video.pix_fmt = "yuv420p"
             audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
-            for image in frames:
-                if not video.width:
+            for index, image in enumerate(frames):
+                if index == 0:
                     video.height, video.width = image.shape[:2]
                 container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             container.mux(video.encode())

@@ -78,17 +78,16 @@ class CurveStrip:
         return canvas
 
     def _draw_ground(self, lanes: Canvas, shown: np.ndarray, x: np.ndarray, middle: int, frame: int) -> None:
-        half, unseen = _PER_FRAME // 2, shown[~self._clip.valid.numpy()[shown]]
+        start, end = max(0, int(x[0])), int(x[-1]) + _PER_FRAME  # a frame lasts until the next
+        unseen = shown[~self._clip.valid.numpy()[shown]]
         for top, bottom in (_SOUND_LANE, _LIP_LANE, _EXPRESSION_LANE):
-            lanes[top:bottom, max(0, int(x[0]) - half) : int(x[-1]) + half] = _LANE
-            for left in middle + (unseen - frame) * _PER_FRAME - half:
+            lanes[top:bottom, start:end] = _LANE
+            for left in middle + (unseen - frame) * _PER_FRAME:
                 lanes[top:bottom, max(0, left) : max(0, left + _PER_FRAME)] = _UNSEEN
-            for tick in shown[shown % 5 == 0]:
-                at = int(middle + (tick - frame) * _PER_FRAME)
-                if 0 <= at < lanes.shape[1] and tick % FRAME_RATE == 0:
-                    lanes[top:bottom, at] = _GRID
+            seconds = middle + (shown[shown % FRAME_RATE == 0] - frame) * _PER_FRAME
+            lanes[top:bottom, seconds[(seconds >= 0) & (seconds < lanes.shape[1])]] = _GRID
         zero = (_EXPRESSION_LANE[0] + _EXPRESSION_LANE[1]) // 2
-        lanes[zero, max(0, int(x[0]) - half) : int(x[-1]) + half] = _GRID
+        lanes[zero, start:end] = _GRID
         for tick in shown[shown % FRAME_RATE == 0]:
             at = middle + (tick - frame) * _PER_FRAME
             letter(lanes, f"{tick // FRAME_RATE} s", (at, HEIGHT - 7), 12, _TEXT, "ms")

@@ -5,7 +5,7 @@ Shape legend: T frames, N samples of sound, S shape, E expression, P pose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -98,23 +98,27 @@ def read_prepared(path: Path, face: MorphableFace) -> FittedClip:
     return fitted
 
 
-def fit_video(path: Path, face: MorphableFace, detector: FaceDetector, progress: Progress) -> FittedClip:
+def fit_video(
+    path: Path, face: MorphableFace, detector: FaceDetector, wanted: Sequence[int], progress: Progress
+) -> FittedClip:
     """Detect and fit the face of a raw video as preparation does, in the pixels of its own frames.
 
     Args:
         path: a video that PyAV can read, with or without sound.
         face: the model to fit.
         detector: finds the face and its landmarks.
+        wanted: frames that the clip must have, said before the slow part.
         progress: shows how far it is.
 
     Raises:
-        UserError: the file cannot be read as video, or shows no face.
+        UserError: the file cannot be read as video, is too short for the wanted frames, or shows no face.
     """
     frames = ClipFrames(path, FRAME_RATE)
     try:
         count = sum(1 for _ in frames)
     except DecodeError as error:
         raise UserError(f"{path}: {error}; give a video file or a prepared clip (.safetensors)") from error
+    check_frames(wanted, count)
     detected = torch.from_numpy(track_landmarks(progress(frames, count, "finding the face"), detector))
     if bool(detected.isnan().all()):
         raise UserError(f"{path}: no face found in {count} frames; give a clip whose face looks towards the camera")
@@ -133,6 +137,17 @@ def fit_video(path: Path, face: MorphableFace, detector: FaceDetector, progress:
         valid=fit.valid,
         sound=_sound(path, count),
     )
+
+
+def check_frames(wanted: Sequence[int], num_frames: int) -> None:
+    """Refuse frames that a clip does not have.
+
+    Raises:
+        UserError: naming the first of them, and which there are.
+    """
+    for frame in wanted:
+        if not 0 <= frame < num_frames:
+            raise UserError(f"frames={frame}: the clip has frames 0 to {num_frames - 1} (25 a second)")
 
 
 def _sound(path: Path, num_frames: int) -> Float[np.ndarray, "N"] | None:

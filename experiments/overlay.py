@@ -29,6 +29,7 @@ Canvas = UInt8[np.ndarray, "H W 3"]
 WHITE: Colour = (245, 245, 245)
 DETECTED: Colour = (255, 196, 60)
 FITTED: Colour = (90, 220, 255)
+_RIM: Colour = (30, 30, 30)
 AXES: tuple[tuple[str, Colour, tuple[float, float, float]], ...] = (  # model frame: y down, z away from the camera
     ("x", (240, 90, 90), (1, 0, 0)),
     ("y", (110, 220, 110), (0, -1, 0)),
@@ -45,31 +46,61 @@ CONTOURS = (
 
 _CLAY = (0.78, 0.80, 0.84)
 _LIGHT = (-0.35, -0.45, -0.82)  # from above the viewer's left shoulder
-_OPACITY = 0.82
+_OPACITY = 0.75
 _SUPERSAMPLING = 2
+_LITTLE = 0.4  # of the frame, below which only the surroundings of the face are shown
+_SURROUNDINGS = 0.75  # of the landmarks' extent, shown on every side of them
 _SUBPIXEL = 4  # fractional bits of drawn coordinates
+_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
 
 
 class View(NamedTuple):
-    """How frames are shown: `size` (width, height) px of a panel, each frame pixel `scale` panel pixels wide."""
+    """How frames are shown: a window of theirs, enlarged to a panel.
 
-    size: tuple[int, int]
+    Attributes:
+        window: x0, y0, x1, y1 in whole px of the frame, the ends excluded.
+        scale: panel px a frame px.
+    """
+
+    window: tuple[int, int, int, int]
     scale: float
 
     @classmethod
-    def within(cls, frame: tuple[int, int], box: tuple[int, int]) -> View:
-        """The largest panel with the shape of a frame (width, height) in a box; even sides, for H.264 wants them."""
-        scale = min(box[0] / frame[0], box[1] / frame[1])
-        return cls((2 * max(1, round(frame[0] * scale / 2)), 2 * max(1, round(frame[1] * scale / 2))), scale)
+    def within(
+        cls, frame: tuple[int, int], box: tuple[int, int], landmarks: Float[Tensor, "T 68 2"] | None = None
+    ) -> View:
+        """The largest panel that fits into a box (width, height).
+
+        Args:
+            frame: width and height of the frames.
+            landmarks: of the clip; where they fill little of the frame, only their surroundings are shown.
+        """
+        window = (0, 0, *frame)
+        if landmarks is not None:
+            low, high = landmarks.flatten(0, 1).amin(0), landmarks.flatten(0, 1).amax(0)
+            reach = _SURROUNDINGS * (high - low).max()
+            left, top = (low - reach).floor().int().clamp(min=0).tolist()
+            right, bottom = (min(int(side), end) for side, end in zip((high + reach).ceil(), frame, strict=True))
+            if 0 < (right - left) * (bottom - top) < _LITTLE * frame[0] * frame[1]:
+                window = (left, top, right, bottom)
+        return cls(window, min(box[0] / (window[2] - window[0]), box[1] / (window[3] - window[1])))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the panel, px; even, for H.264 wants it so."""
+        left, top, right, bottom = self.window
+        width, height = (2 * max(1, round(side * self.scale / 2)) for side in (right - left, bottom - top))
+        return width, height
 
     def place(self, points: Float[Tensor, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Panel px of points in frame px."""
-        return resize_landmarks(points, self.scale).numpy()
+        """Panel px of points in frame px, pixel centres at integers."""
+        return resize_landmarks(points - points.new_tensor(self.window[:2]), self.scale).numpy()
 
     def enlarge(self, frame: Canvas) -> Canvas:
-        """The frame as a panel."""
+        """The window of a frame as a panel."""
+        left, top, right, bottom = self.window
         interpolation = cv2.INTER_CUBIC if self.scale > 1 else cv2.INTER_AREA
-        return cv2.resize(frame, self.size, interpolation=interpolation)
+        return cv2.resize(frame[top:bottom, left:right], self.size, interpolation=interpolation)
 
 
 class MeshPainter:
@@ -104,9 +135,8 @@ class MeshPainter:
         tint = np.ones(3, np.float32)
         colours = shade(normals, self._clay, self._gloss, self._light, tint, 0.38, 0.66)
         points = turned * float(pose[5].exp())
-        points[:, :2] += pose[3:5].numpy()
-        fine = self._view.scale * _SUPERSAMPLING
-        points[:, :2] = (points[:, :2] + 0.5) * fine - 0.5
+        placed = self._view.place(torch.from_numpy(points[:, :2]) + pose[3:5])
+        points[:, :2] = (placed + 0.5) * _SUPERSAMPLING - 0.5
         self._canvas[:] = 0
         self._depth[:] = np.inf
         rasterise(points, self._triangles, len(self._triangles), colours, self._canvas, self._depth)
@@ -116,16 +146,15 @@ class MeshPainter:
         panel[:] = np.clip(panel * (1 - cover) + clay * (255 * _OPACITY), 0, 255)
 
 
-def draw_landmarks(
-    panel: Canvas, detected: Float[np.ndarray, "68 2"], fitted: Float[np.ndarray, "68 2"], width: float = 1.0
-) -> None:
+def draw_landmarks(panel: Canvas, detected: Float[np.ndarray, "68 2"], fitted: Float[np.ndarray, "68 2"]) -> None:
     """Fitted landmarks as contours, detected ones as dots, panel px."""
     for first, last, closed in CONTOURS:
-        draw_line(panel, fitted[first : last + 1], FITTED, max(1, round(1.4 * width)), closed)
-    for x, y in detected[np.isfinite(detected).all(axis=1)]:
-        centre = (round(x * 2**_SUBPIXEL), round(y * 2**_SUBPIXEL))
-        for radius, colour in ((2.9, (30, 30, 30)), (2.1, DETECTED)):
-            cv2.circle(panel, centre, round(radius * width * 2**_SUBPIXEL), colour, -1, cv2.LINE_AA, _SUBPIXEL)
+        draw_line(panel, fitted[first : last + 1], FITTED, 1, closed)
+    for centre in detected[np.isfinite(detected).all(axis=1)]:
+        for radius, colour in ((2.6, _RIM), (1.8, DETECTED)):
+            # cv2.circle makes diamonds of dots this small
+            rim = np.round((centre + radius * _CIRCLE) * 2**_SUBPIXEL).astype(np.int32)
+            cv2.fillPoly(panel, [rim], colour, cv2.LINE_AA, _SUBPIXEL)
 
 
 def draw_axes(panel: Canvas, origin: Float[np.ndarray, "2"], pose: Float[Tensor, "6"], scale: float) -> None:
@@ -135,7 +164,7 @@ def draw_axes(panel: Canvas, origin: Float[np.ndarray, "2"], pose: Float[Tensor,
     for row in torch.argsort(ends[:, 2], descending=True).tolist():  # what points away is drawn first
         name, colour, _ = AXES[row]
         tip = origin + ends[row, :2].numpy() * length
-        draw_line(panel, np.stack([origin, tip]), (30, 30, 30), 5)
+        draw_line(panel, np.stack([origin, tip]), _RIM, 5)
         draw_line(panel, np.stack([origin, tip]), colour, 3)
         letter(panel, name, tip + 7 * _unit(tip - origin), 14, colour, anchor="mm", halo=True)
 
@@ -145,12 +174,12 @@ def describe_pose(pose: Float[Tensor, "6"]) -> str:
     rotation = rotation_matrix(pose[:3].double()).numpy()
     forward = -rotation[:, 2]
     angles = (
-        ("turned", np.arctan2(forward[0], -forward[2]), "right", "left"),
-        ("raised", np.arctan2(-forward[1], np.hypot(forward[0], forward[2])), "up", "down"),
-        ("tilted", np.arctan2(rotation[1, 0], rotation[0, 0]), "clockwise", "anticlockwise"),
+        (np.arctan2(forward[0], -forward[2]), "right", "left"),
+        (np.arctan2(-forward[1], np.hypot(forward[0], forward[2])), "up", "down"),
+        (np.arctan2(rotation[1, 0], rotation[0, 0]), "clockwise", "anticlockwise"),
     )
     parts = []
-    for _, angle, positive, negative in angles:
+    for angle, positive, negative in angles:
         degrees = round(float(np.degrees(angle)))
         parts.append(f"{abs(degrees)}° {positive if degrees >= 0 else negative}")
     return ", ".join(parts)

@@ -22,13 +22,12 @@ import trimesh
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
 
 from datamodules.synthetic.rasteriser import vertex_normals
 from datamodules.video_file import FRAME_RATE, write_video
 from experiments.command_line import UserError, guarded
 from experiments.curves import CurveStrip
-from experiments.fitted_clip import FittedClip, Item, fit_video, read_prepared
+from experiments.fitted_clip import FittedClip, Item, check_frames, fit_video, read_prepared
 from experiments.overlay import (
     DETECTED,
     FITTED,
@@ -48,7 +47,7 @@ USAGE = """usage: python -m experiments.view <clip> [frames=0,30] [face=procedur
 
   <clip>   a video file, or a prepared clip <store>/<speaker>/<clip>.safetensors
   frames   frames, at 25 a second, whose fitted mesh is written as GLB; default: the first, and that of the widest mouth
-  face     `procedural`, or the path of an imported .safetensors or of an ICT-FaceKit folder or archive;
+  face     as face.model of an experiment: `procedural`, or the path of another face model;
            for a prepared clip, the model that it was prepared with
   out      default: outputs/view/<name of the clip>"""
 
@@ -105,7 +104,9 @@ def parse(arguments: list[str]) -> ViewOptions:
     try:
         frames = sorted({int(number) for number in given["frames"].split(",")}) if "frames" in given else []
     except ValueError:
-        raise UserError(f"frames={given['frames']}: give frame numbers separated by commas, such as frames=0,30") from None
+        raise UserError(
+            f"frames={given['frames']}: give frame numbers separated by commas, such as frames=0,30"
+        ) from None
     out = Path(given["out"]).expanduser() if "out" in given else None
     return ViewOptions(Path(clips[0]).expanduser(), frames, given.get("face", "procedural"), out)
 
@@ -126,12 +127,18 @@ def view(options: ViewOptions) -> Path:
         raise UserError(f"out={options.out} is a file: give a folder")
     face = load_face_model(options.face)
     prepared = options.clip.suffix == ".safetensors"
-    clip = read_prepared(options.clip, face) if prepared else fit_video(options.clip, face, DlibDetector(), show)
+    if prepared:
+        clip = read_prepared(options.clip, face)
+    else:
+        clip = fit_video(options.clip, face, DlibDetector(), options.frames, show)
     frames = chosen_frames(clip, face, options.frames)
     out = options.out or Path("outputs") / "view" / clip.name
     staging = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        staging.mkdir(parents=True)
+        try:
+            staging.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"out={out} cannot be written ({error.strerror}): name another folder") from error
         write_overlay(clip, face, staging, show)
         for frame in frames:
             (staging / f"frame_{frame:04d}.glb").write_bytes(export_glb(clip, face, frame))
@@ -145,7 +152,7 @@ def view(options: ViewOptions) -> Path:
 
 def load_face_model(name: str) -> MorphableFace:
     """The face that `face.model=<name>` means to an experiment."""
-    from experiments.build import build_face  # loads Lightning, which takes seconds: only once the input is known good
+    from experiments.build import build_face  # loads Lightning, which takes seconds; a wrong path is said before
     from experiments.schema import Config, FaceConfig
 
     return build_face(Config(face=FaceConfig(model=name)))
@@ -161,9 +168,8 @@ def chosen_frames(clip: FittedClip, face: MorphableFace, wanted: list[int]) -> l
     if not wanted:
         opening = CurveStrip(clip, face, MIN_WIDTH).lip_opening
         return sorted({seen[0], max(seen, key=lambda frame: opening[frame])})
+    check_frames(wanted, clip.num_frames)
     for frame in wanted:
-        if not 0 <= frame < clip.num_frames:
-            raise UserError(f"frames={frame}: the clip has frames 0 to {clip.num_frames - 1} (25 a second)")
         if frame not in seen:
             nearest = min(seen, key=lambda other: abs(other - frame))
             raise UserError(f"frames={frame}: no face was followed there; the nearest frame with one is {nearest}")
@@ -173,43 +179,35 @@ def chosen_frames(clip: FittedClip, face: MorphableFace, wanted: list[int]) -> l
 def write_overlay(clip: FittedClip, face: MorphableFace, folder: Path, progress=lambda items, *_: items) -> None:
     """Write overlay.mp4 and contact_sheet.png into an existing folder."""
     cells: list[Canvas] = []
-    sheet_frames = set(np.linspace(0, clip.num_frames - 1, min(SHEET_FRAMES, clip.num_frames)).round().astype(int))
+    sheet_frames = np.linspace(0, clip.num_frames - 1, min(SHEET_FRAMES, clip.num_frames)).round().astype(int).tolist()
 
     def collect() -> Iterator[Canvas]:
-        for index, (top, below) in enumerate(draw_frames(clip, face)):
+        for index, (marks, mesh, strip) in enumerate(draw_frames(clip, face)):
             if index in sheet_frames:
-                cells.append(_sheet_cell(top))
-            yield _stack(top, below)
+                cells.append(_sheet_cell([marks, mesh], f"{index}"))
+            _label(clip, index, marks, mesh)
+            yield _stack([marks, mesh], strip)
 
     write_video(folder / "overlay.mp4", progress(collect(), clip.num_frames, "drawing"), clip.sound)
     sheet = np.concatenate(cells, axis=1)
     cv2.imwrite(str(folder / "contact_sheet.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
-def draw_frames(clip: FittedClip, face: MorphableFace) -> Iterator[tuple[list[Canvas], Canvas]]:
-    """The two panels (landmarks and pose, mesh) and the strip of curves of every frame."""
+def draw_frames(clip: FittedClip, face: MorphableFace) -> Iterator[tuple[Canvas, Canvas, Canvas]]:
+    """Landmarks, mesh with axes, and curves of every frame; frames without a face are left as they are."""
     painter = strip = None
     for index, frame in enumerate(clip.frames):
         if painter is None or strip is None:
-            look = View.within((frame.shape[1], frame.shape[0]), PANEL_BOX)
+            look = View.within((frame.shape[1], frame.shape[0]), PANEL_BOX, clip.landmarks[clip.valid])
             painter = MeshPainter(face, clip.shape, look)
             strip = CurveStrip(clip, face, max(MIN_WIDTH, 2 * look.size[0]))
         marks, mesh = look.enlarge(frame), look.enlarge(frame)
-        expression, pose = clip.expression[index], clip.pose[index]
-        label = f"frame {index}   {index / FRAME_RATE:.2f} s"
-        letter(marks, label, (12, 24), 15, halo=True)
-        if not bool(clip.valid[index]):
-            letter(mesh, "no face followed here", (12, 24), 15, halo=True)
-            yield [marks, mesh], strip.draw(index)
-            continue
-        detected, fitted = look.place(clip.detected[index]), look.place(clip.landmarks[index])
-        draw_landmarks(marks, detected, fitted)
-        letter(marks, "• detected", (12, look.size[1] - 32), 14, DETECTED, halo=True)
-        letter(marks, "— fitted", (12, look.size[1] - 12), 14, FITTED, halo=True)
-        painter.paint(mesh, expression, pose)
-        draw_axes(mesh, fitted[_NOSE], pose, look.scale)
-        letter(mesh, describe_pose(pose), (12, look.size[1] - 12), 14, halo=True)
-        yield [marks, mesh], strip.draw(index)
+        if clip.valid[index]:
+            detected, fitted = look.place(clip.detected[index]), look.place(clip.landmarks[index])
+            draw_landmarks(marks, detected, fitted)
+            painter.paint(mesh, clip.expression[index], clip.pose[index])
+            draw_axes(mesh, fitted[_NOSE], clip.pose[index], look.scale)
+        yield marks, mesh, strip.draw(index)
 
 
 def export_glb(clip: FittedClip, face: MorphableFace, frame: int) -> bytes:
@@ -226,10 +224,12 @@ def glb(
 ) -> bytes:
     """A mesh of the model frame (x right, y down, z away) in glTF's (x right, y up, z towards the viewer)."""
     flip = np.array([1, -1, -1], np.float32)  # half a turn about x: triangles keep their orientation
+    normals = vertex_normals(vertices, triangles)
+    normals[np.linalg.norm(normals, axis=1) < 0.5] = (0, 0, -1)  # in no triangle with an area; glTF wants unit length
     mesh = trimesh.Trimesh(
         METRES * flip * vertices,
         triangles,
-        vertex_normals=flip * vertex_normals(vertices, triangles),
+        vertex_normals=flip * normals,
         process=False,  # vertex k stays vertex k
         visual=trimesh.visual.TextureVisuals(
             material=trimesh.visual.material.PBRMaterial(
@@ -254,6 +254,15 @@ def show(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         yield from bar.track(items, total=total, description=what)
 
 
+def _label(clip: FittedClip, index: int, marks: Canvas, mesh: Canvas) -> None:
+    bottom = marks.shape[0] - 12
+    letter(marks, f"frame {index}   {index / FRAME_RATE:.2f} s", (12, 24), 15, halo=True)
+    letter(marks, "• detected", (12, bottom - 20), 14, DETECTED, halo=True)
+    letter(marks, "— fitted", (12, bottom), 14, FITTED, halo=True)
+    text = describe_pose(clip.pose[index]) if clip.valid[index] else "no face followed here"
+    letter(mesh, text, (12, bottom), 14, halo=True)
+
+
 def _stack(panels: list[Canvas], strip: Canvas) -> Canvas:
     """The panels side by side, in the middle above the strip."""
     row = np.concatenate(panels, axis=1)
@@ -264,10 +273,12 @@ def _stack(panels: list[Canvas], strip: Canvas) -> Canvas:
     return canvas
 
 
-def _sheet_cell(panels: list[Canvas]) -> Canvas:
+def _sheet_cell(panels: list[Canvas], label: str) -> Canvas:
     """The panels above one another, small."""
     size = View.within((panels[0].shape[1], panels[0].shape[0]), SHEET_PANEL).size
-    return np.concatenate([cv2.resize(panel, size, interpolation=cv2.INTER_AREA) for panel in panels])
+    cell = np.concatenate([cv2.resize(panel, size, interpolation=cv2.INTER_AREA) for panel in panels])
+    letter(cell, label, (8, 22), 16, halo=True)
+    return cell
 
 
 def main() -> None:
