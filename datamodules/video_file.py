@@ -40,7 +40,7 @@ def write_video(
                     video.height, video.width = image.shape[:2]
                 container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             container.mux(video.encode())
-            if audio is not None:
+            if audio is not None and sound is not None:
                 samples = np.ascontiguousarray(np.clip(sound, -1, 1), dtype=np.float32)[None]
                 packet = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
                 packet.sample_rate, packet.time_base, packet.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0

@@ -44,8 +44,8 @@ CONTOURS = (
     (48, 59, True), (60, 67, True),
 )  # fmt: skip
 
-_CLAY = (0.78, 0.80, 0.84)
-_LIGHT = (-0.35, -0.45, -0.82)  # from above the viewer's left shoulder
+_CLAY = np.array([0.78, 0.80, 0.84], np.float32)
+_LIGHT = np.array([-0.35, -0.45, -0.82], np.float32)  # from above the viewer's left shoulder
 _OPACITY = 0.75
 _SUPERSAMPLING = 2
 _LITTLE = 0.4  # of the frame, below which only the surroundings of the face are shown
@@ -117,9 +117,9 @@ class MeshPainter:
         self._expressions = (face.expression_basis * face.expression_std).flatten(0, 1)  # (3V, 29)
         self._triangles = face.triangles.numpy()
         self._view = view
-        self._clay = np.tile(np.float32(_CLAY), (len(self._neutral), 1))
+        self._clay = np.tile(_CLAY, (len(self._neutral), 1))
         self._gloss = np.full(len(self._neutral), 0.12, np.float32)
-        self._light = np.float32(_LIGHT) / np.linalg.norm(np.float32(_LIGHT))
+        self._light = _LIGHT / np.linalg.norm(_LIGHT)
         width, height = view.size
         self._canvas = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING, 3), np.float32)
         self._depth = np.empty(self._canvas.shape[:2], np.float32)
@@ -216,7 +216,7 @@ def letter(
         return
     inside, part = np.s_[y0 - y : y1 - y, x0 - x : x1 - x], canvas[y0:y1, x0:x1]
     blended = part * (1 - 0.75 * rim[inside]) if halo else part
-    part[:] = np.round(blended * (1 - mask[inside]) + np.float32(colour) * mask[inside])
+    part[:] = np.round(blended * (1 - mask[inside]) + np.array(colour, np.float32) * mask[inside])
 
 
 @lru_cache(maxsize=4096)

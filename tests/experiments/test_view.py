@@ -134,7 +134,9 @@ def test_the_glb_stands_upright_and_looks_at_the_viewer(folder, face):
     assert normals[face.landmark_index[NOSE_TIP], 2] > 0.5
     corners = mesh.vertices[mesh.faces]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    assert ((flat * normals[mesh.faces[:, 0]]).sum(axis=1) > 0).mean() > 0.95  # normals and winding agree
+    agrees = (flat * normals[mesh.faces].mean(axis=1)).sum(axis=1) > 0
+    area = np.linalg.norm(flat, axis=1)
+    assert area[agrees].sum() > 0.99 * area.sum()  # normals and winding; thin folds of the lips may differ
 
 
 def test_raw_and_prepared_are_the_same_fit(raw_clip, prepared, face):
