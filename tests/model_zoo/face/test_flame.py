@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csc_matrix
 from scipy.spatial.transform import Rotation
 
-from model_zoo.face.flame import JAW_RANGE, jaw_deltas
+from model_zoo.face.flame import CONVERSION, JAW_RANGE, jaw_deltas
 from model_zoo.face.importers import import_face
 from tests.model_zoo.face.model_files import flame, to_frame, write_flame, write_landmarks
 
@@ -90,6 +93,17 @@ def test_pickles_are_not_run_and_the_line_converts_them(tmp_path, protocol):
     with pytest.raises(ValueError, match=r"a pickle runs code when read.*np\.savez\('flame\.npz'") as caught:
         import_face(path, write_landmarks(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_line_that_is_told_converts(tmp_path):
+    model = flame() | {"J_regressor": csc_matrix(flame()["J_regressor"])}
+    (tmp_path / "generic_model.pkl").write_bytes(pickle.dumps(model, 2))
+    code = CONVERSION.split('"')[1]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    with np.load(tmp_path / "flame.npz", allow_pickle=False) as converted:
+        for name in converted.files:
+            np.testing.assert_array_equal(converted[name], flame()[name])
+    assert import_face(tmp_path / "flame.npz", write_landmarks(tmp_path)).source == "FLAME"
 
 
 def test_arrays_of_objects_are_not_run(tmp_path):
