@@ -206,10 +206,11 @@ def build_render_objective(config: Config) -> RenderObjective:
 
 
 def num_batches(config: Config, task: Task, batches_per_epoch: int) -> int:
-    """Training batches of a task: what was asked for, or the scale's steps within its number of epochs."""
+    """Training batches of a task: what was asked for, or the scale's steps, for video within its number of epochs."""
     if task is config.task and config.trainer.max_steps is not None:
         return config.trainer.max_steps
-    return min(getattr(config.scale.steps, task.value), config.scale.max_epochs * batches_per_epoch)
+    steps = getattr(config.scale.steps, task.value)
+    return steps if BATCH_KIND[task] == "speech" else min(steps, config.scale.video_epochs * batches_per_epoch)
 
 
 def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: list[str], mode: str) -> list[Logger]:

@@ -69,7 +69,7 @@ class ScaleConfig:
     speaker_width: float = MISSING  # multiplier of VGG-M's channels
     video_batch: int = MISSING  # samples of 7 frames a step, renderer and joint
     speech_batch: int = MISSING  # one-second windows a step, speaker_id and audio_to_expression
-    max_epochs: int = MISSING  # training also ends after this many passes over the training frames
+    video_epochs: int = MISSING  # renderer and joint also end after this many passes over the training frames
     steps: StepsConfig = field(default_factory=StepsConfig)
 
 
