@@ -49,7 +49,7 @@ class SpeechBatch(_Movable):
         mfcc: raw (not standardised) MFCC; A = 100 + 4 (T - 1), rows [4(t-T+1)-80, 4t+20) around frame t.
         expression, pose: of frames t-T+1..t. shape: of the clip.
         landmarks: projected from the fit, px at 256.
-        speaker: index into the datamodule's list of speakers.
+        speaker: index into the datamodule's list of training speakers; -1 for others.
         clip: index into the datamodule's list of clips. frame: t.
     """
 

@@ -69,7 +69,8 @@ class CorpusDataModule(pl.LightningDataModule):
         progress: shows a bar while preparing.
 
     Attributes:
-        clip_ids, speakers: of the whole corpus, sorted; what `clip` and `speaker` of a batch index.
+        clip_ids: of the whole corpus, sorted; what `clip` of a batch indexes.
+        speakers: that train, sorted; what `speaker` of a batch indexes, -1 for others.
         train_clips, test_clips: ids on each side of the split.
     """
 
@@ -137,11 +138,11 @@ class CorpusDataModule(pl.LightningDataModule):
         self.store = ClipStore(self.store_root)
         self.train_clips, self.test_clips = split_clips(self.store.manifest, self.split)
         self.clip_ids = [row.id for row in self.store.manifest]
-        self.speakers = sorted({row.speaker for row in self.store.manifest})
+        self.speakers = sorted({self.store.row(clip).speaker for clip in self.train_clips})
 
     @property
     def num_speakers(self) -> int:
-        """Speakers of the whole corpus."""
+        """Speakers that train."""
         return len(self.speakers)
 
     @property

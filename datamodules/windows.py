@@ -113,7 +113,7 @@ class ClipWindows(Dataset):
             pose=clip.pose[window],
             shape=clip.shape,
             landmarks=clip.landmarks[window],
-            speaker=torch.tensor(self._speaker_number[clip.row.speaker]),
+            speaker=torch.tensor(self._speaker_number.get(clip.row.speaker, -1)),
             clip=torch.tensor(self._clip_number[clip.id]),
             frame=torch.tensor(frame),
         )

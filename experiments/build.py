@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 from datamodules.collected import CollectedDataModule
 from datamodules.corpus_module import available_cores
 from datamodules.grid import GridDataModule
+from datamodules.prepare.clip import PrepareSettings
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments.command_line import UserError
 from experiments.face_models import open_face
@@ -94,6 +95,7 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModul
         val_clips=data.val_clips,
         val_every=data.val_stride,
         prepare_workers=data.prepare_workers,
+        settings=PrepareSettings(data.consent or module.consent, num_cepstra=config.audio.num_cepstra),
         progress=config.trainer.progress,
     )
 
@@ -128,11 +130,13 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
     num_clips = len(data.clip_ids)
     match task:
         case Task.speaker_id:
-            network = VGGVox(data.num_speakers, config.audio.num_cepstra, config.scale.speaker_width)
-            module = SpeakerIdModule(_standardise(config, data), network, num_clips, config.audio.learning_rate)
+            network = build_speaker_network(config, data)
+            shares = [data.speaker_shares[speaker] for speaker in data.speakers]
+            standardise = _standardise(config, data)
+            module = SpeakerIdModule(standardise, network, shares, num_clips, config.audio.learning_rate)
         case Task.audio_to_expression:
             speech = build_speech(config, data)
-            objective = SpeechObjective(face, trained.speaker_network, config.loss.speech)
+            objective = build_speech_objective(config, face, trained)
             module = AudioToExpressionModule(speech, objective, num_clips, config.audio.learning_rate)
         case Task.renderer:
             module = RendererModule(
@@ -145,7 +149,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
         case Task.joint:
             module = JointModule(
                 trained.speech or build_speech(config, data),
-                SpeechObjective(face, trained.speaker_network, config.loss.speech),
+                build_speech_objective(config, face, trained),
                 build_renderer(config),
                 build_render_objective(config),
                 num_clips,
@@ -153,9 +157,8 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
                 generator_learning_rate(config),
                 config.renderer.discriminator_learning_rate,
                 config.renderer.teacher_forcing,
-                config.seed,
             )
-    module.decay = config.trainer.decay
+    module.decay, module.seed = config.trainer.decay, config.seed
     return module
 
 
@@ -165,12 +168,23 @@ def _standardise(config: Config, data) -> MfccStandardise:
     return standardise
 
 
+def build_speaker_network(config: Config, data) -> VGGVox:
+    """An untrained judge of Eq. 2."""
+    return VGGVox(data.num_speakers, config.audio.num_cepstra, config.scale.speaker_width)
+
+
+def build_speech_objective(config: Config, face: MorphableFace, trained: Trained) -> SpeechObjective:
+    """L_norm + L_trans; without ID removal nothing could follow L_norm, so it is off."""
+    judge = trained.speaker_network if config.audio.id_removal else None
+    return SpeechObjective(face, judge, config.loss.speech)
+
+
 def build_speech(config: Config, data) -> SpeechToExpression:
     """The networks from MFCC to expression, with the statistics of the training clips."""
     audio = config.audio
     id_removal = None
     if audio.id_removal:
-        id_removal = AudioIdRemoval(audio.num_cepstra, audio.num_components, audio.id_hidden, audio.id_scope)
+        id_removal = AudioIdRemoval(audio.num_cepstra, audio.num_components, audio.id_hidden)
     translation = AudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
     translation.set_statistics(*data.expression_statistics)
     return SpeechToExpression(_standardise(config, data), id_removal, translation)
@@ -178,7 +192,7 @@ def build_speech(config: Config, data) -> SpeechToExpression:
 
 def build_renderer(config: Config) -> MouthRenderer:
     """The generator with its input and output."""
-    generator = UNetGenerator(28, config.scale.crop, config.renderer.width, config.renderer.norm)
+    generator = UNetGenerator(28, config.scale.crop, config.renderer.width, config.renderer.norm.value)
     return MouthRenderer(generator, DTYPE[config.trainer.precision])
 
 
@@ -199,7 +213,7 @@ def build_render_objective(config: Config) -> RenderObjective:
         PatchDiscriminator(7, config.scale.crop, config.renderer.discriminator_width),
         perceptual,
         config.loss.render,
-        config.renderer.penalty,
+        config.renderer.penalty.value,
         config.renderer.penalty_every,
         DTYPE[config.trainer.precision],
     )
@@ -237,25 +251,19 @@ def build_loggers(config: Config, task: Task, folder: Path, name: str, tags: lis
 def build_trainer(
     config: Config, task: Task, module: TalkinModule, data, folder: Path, loggers: list[Logger]
 ) -> pl.Trainer:
-    """A trainer that counts in batches whatever the number of optimisers.
-
-    Raises:
-        UserError: more devices are asked for than there are.
-    """
-    check_devices(config)
+    """A trainer that counts in batches whatever the number of optimisers."""
     batches = num_batches(config, task, data.batches_per_epoch(config.trainer.devices))
     optimizers = 2 if getattr(getattr(module, "render", None), "is_adversarial", False) else 1
     val_every = config.trainer.val_every or max(1, batches // 4)
-    callbacks: list[pl.Callback] = [
-        LastCheckpoint(folder / "checkpoints", config.trainer.checkpoint_every or val_every),
-        RandomState(),
-    ]
+    callbacks: list[pl.Callback] = [RandomState()]
     if config.trainer.progress:
         callbacks.append(TrainingProgress(task.value.replace("_", " ")))
     if task in (Task.renderer, Task.joint):
         if config.renderer.ema_decay > 0:
             callbacks.append(GeneratorAverage(config.renderer.ema_decay))
         callbacks.append(Previews(data, folder / "samples"))
+    # Last, so that what it saves has seen the other callbacks' work on the same batch.
+    callbacks.append(LastCheckpoint(folder / "checkpoints", config.trainer.checkpoint_every or val_every))
     return pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
@@ -276,12 +284,25 @@ def build_trainer(
     )
 
 
-def check_devices(config: Config) -> None:
-    """Say which devices there are when more are asked for.
+def check(config: Config) -> None:
+    """Refuse what can't work before anything is prepared or trained.
 
     Raises:
         UserError: with the remedy.
     """
+    speech, renderer = config.loss.speech, config.renderer
+    if config.task is Task.audio_to_expression and speech.expression == speech.shape == 0:
+        raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
+    if config.task is Task.audio_to_expression and speech.velocity > 0:
+        raise UserError("loss.speech.velocity needs several frames a sample: use it with a joint experiment")
+    if renderer.penalty_every < 1 or not 0 <= renderer.ema_decay < 1 or not 0 <= renderer.teacher_forcing <= 1:
+        raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
+    if config.trainer.resume is not None and not Path(config.trainer.resume).is_file():
+        raise UserError(f"trainer.resume={config.trainer.resume} does not exist: give <run>/checkpoints/last.ckpt")
+    _check_devices(config)
+
+
+def _check_devices(config: Config) -> None:
     wanted, accelerator = config.trainer.devices, config.trainer.accelerator
     if wanted < 1:
         raise UserError(f"trainer.devices={wanted}: give the number of devices, at least 1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import netrc
 import os
@@ -19,8 +18,8 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from experiments import build, tables
-from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, UserError, check_overrides, fail, guarded
-from experiments.run_folder import RUN_FOLDER_VARIABLE, make_run_folder
+from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
+from experiments.run_folder import RUN_FOLDER_VARIABLE, experiment_folder, make_run_folder
 from experiments.schema import Config, Task, register
 from lightning_modules.base import TalkinModule
 from lightning_modules.callbacks.previews import Previews
@@ -36,18 +35,26 @@ def run(config: Config) -> Path:
         The run folder.
     """
     started = time.monotonic()
+    build.check(config)
     face = build.build_face(config)
-    build.check_devices(config)
-    synthetic = config.data.root is None
-    folder = make_run_folder(config, synthetic)
-    if synthetic:
+    parent = experiment_folder(config)  # before hours of preparation: can the results be written?
+    if config.data.root is None:
         log.info("no data.root given: training on the built-in SYNTHETIC corpus (computed voices and faces)")
     data = build.build_data(config, config.task, face)
     data.prepare_data()
     data.setup("fit")
+    tasks = stages(config, list(data.speaker_shares.values()))
     trained = build.Trained()
-    for task in stages(config, list(data.speaker_shares.values())):
-        _train(config, task, face, trained, folder)
+    if config.trainer.resume:  # the checkpoint holds what earlier stages trained
+        if Task.speaker_id in tasks[:-1]:
+            trained.speaker_network = build.build_speaker_network(config, data)
+        tasks = tasks[-1:]
+    folder = make_run_folder(parent, config)
+    try:
+        for task in tasks:
+            _train(config, task, face, trained, folder)
+    finally:
+        wandb.teardown()  # its service outlives the run otherwise, and the next run of a sweep would wait for it
     if is_first_process():
         console.print(f"run folder: {folder}  ({(time.monotonic() - started) / 60:.1f} minutes)", highlight=False)
     return folder
@@ -55,10 +62,14 @@ def run(config: Config) -> Path:
 
 def stages(config: Config, speaker_shares: list[float]) -> list[Task]:
     """What is trained, in order; the speaker network only where Eq. 2 has something to remove."""
-    wanted = [] if config.trainer.resume else list(config.pretrain)
-    if Task.speaker_id in wanted and (config.loss.speech.norm == 0 or not build.judges_speakers(speaker_shares)):
+    speech = config.loss.speech
+    wanted = list(config.pretrain)
+    if Task.audio_to_expression in wanted and speech.expression == speech.shape == 0:
+        wanted.remove(Task.audio_to_expression)  # pixels alone train the audio networks then
+    wants_judge = speech.norm > 0 and config.audio.id_removal
+    if Task.speaker_id in wanted and not (wants_judge and build.judges_speakers(speaker_shares)):
         wanted.remove(Task.speaker_id)
-        if config.loss.speech.norm > 0:
+        if wants_judge:
             log.info(
                 "L_norm is off: %d training speaker%s, the largest with %.0f%% of the windows "
                 "(it needs %d, none above %.0f%%)",
@@ -88,38 +99,39 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
         _summarise(config, task, module, data, folder)
     for logger in loggers:
         logger.log_hyperparams(_plain(config) | {"active_losses": module.active_losses()})
-    _fit(trainer, module, data, folder, config.trainer.resume if is_last else None)
+    _fit(trainer, module, data, folder, config.trainer.resume, is_last)
     trainer.test(module, data, verbose=False)
+    # Collected on every rank: the intervals reduce over them.
+    results = tables.collect(module, data.clip_ids, _about(config, task, module, data, name))
     if trainer.is_global_zero:
-        _report(config, module, data, folder, trainer, show=is_last or task is Task.speaker_id)
-        _finish_wandb(config, mode, folder, is_last)
+        tables.write(results, folder)
+        if is_last or task is Task.speaker_id:
+            tables.show(results, console)
+        _name_previews(trainer)
+        _finish_wandb(mode, folder, is_last)
     if task is Task.speaker_id:
         trained.speaker_network = module.network
     if task is Task.audio_to_expression:
         trained.speech = module.speech
 
 
-def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: str | None) -> None:
-    if resume is not None and not Path(resume).is_file():
-        raise UserError(f"trainer.resume={resume} does not exist: give <run folder>/checkpoints/last.ckpt")
+def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: str | None, is_last: bool) -> None:
     with contextlib.suppress(SystemExit):  # how Lightning ends a run after Ctrl-C
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
         checkpoint = folder / "checkpoints" / "last.ckpt"
-        remedy = f"go on with trainer.resume={checkpoint}" if checkpoint.is_file() else "nothing was trained yet"
+        remedy = "run the same command again"
+        if is_last and checkpoint.is_file():
+            remedy = f"go on with trainer.resume={checkpoint}"
         fail(f"interrupted after {module.batches_done} steps; {remedy}", INTERRUPTED)
 
 
-def _report(config: Config, module: TalkinModule, data, folder: Path, trainer: pl.Trainer, show: bool) -> None:
-    weights = config.loss.render
-    off = [
-        name
-        for name in ("vgg",)
-        if getattr(weights, name) > 0 and hasattr(module, "render") and name not in module.active_losses()
-    ]
-    about = {
-        "name": f"{folder.parent.name}/{folder.name}",
-        "task": config.task.value,
+def _about(config: Config, task: Task, module: TalkinModule, data, name: str) -> dict:
+    """What a table needs beside the scores."""
+    vgg_is_off = getattr(module, "render", None) is not None and "vgg" not in module.active_losses()
+    return {
+        "name": name,
+        "task": task.value,
         "corpus": config.data.corpus.value,
         "synthetic": config.data.root is None,
         "clips": len(data.test_clips),
@@ -127,12 +139,11 @@ def _report(config: Config, module: TalkinModule, data, folder: Path, trainer: p
         "crop": config.scale.crop,
         "seed": config.seed,
         "scale": config.scale.name,
-        "unavailable": [f"L_{name}" for name in off],
+        "unavailable": ["L_vgg"] if vgg_is_off and config.loss.render.vgg > 0 else [],
     }
-    results = tables.collect(module, about)
-    (folder / tables.RESULTS).write_text(json.dumps(results, indent=2) + "\n")
-    if show:
-        tables.show(results, console)
+
+
+def _name_previews(trainer: pl.Trainer) -> None:
     for callback in trainer.callbacks:
         if isinstance(callback, Previews):
             for path in callback.written:
@@ -174,7 +185,7 @@ def _key_in_netrc() -> bool:
         return False
 
 
-def _finish_wandb(config: Config, mode: str, folder: Path, is_last: bool) -> None:
+def _finish_wandb(mode: str, folder: Path, is_last: bool) -> None:
     if mode == "disabled":
         return
     wandb.finish()

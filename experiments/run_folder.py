@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
 import subprocess
+import tempfile
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,33 +30,38 @@ PACKAGES = (
 )
 
 
-def make_run_folder(config: Config, synthetic: bool) -> Path:
-    """Create the run's folder and write config.yaml and versions.json.
+def experiment_folder(config: Config) -> Path:
+    """Folder of all runs of an experiment, made if missing.
 
     Raises:
-        UserError: the folder can't be written.
+        UserError: it can't be written.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        return Path(os.environ[RUN_FOLDER_VARIABLE])
-    name = f"{config.name}_synthetic" if synthetic else config.name
-    parent = Path(config.output) / name
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{config.name}_synthetic" if config.data.root is None else config.name
+    folder = Path(config.output).expanduser() / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = parent / stamp
-        for number in range(1, 100):
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                folder = parent / f"{stamp}-{number}"
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-        (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
         raise UserError(
-            f"cannot write the run folder under {Path(config.output).absolute()} ({error.strerror}): "
-            "choose a writable one with output=<folder>"
+            f"cannot write under {folder.absolute()} ({error.strerror}): choose a writable folder with output=<folder>"
         ) from error
+
+
+def make_run_folder(parent: Path, config: Config) -> Path:
+    """Create a run's folder and write config.yaml and versions.json; further processes of the run get the same one."""
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Path(os.environ[RUN_FOLDER_VARIABLE])
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for name in (stamp, *(f"{stamp}-{number}" for number in itertools.count(2))):
+        folder = parent / name
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            continue
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     return folder
 

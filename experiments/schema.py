@@ -40,6 +40,20 @@ class Split(StrEnum):
     take = auto()
 
 
+class Norm(StrEnum):
+    """Normalisation in the generator; batch norm would break per-sample penalties and the equality of processes."""
+
+    none = auto()
+    group = auto()
+
+
+class Penalty(StrEnum):
+    """Gradient penalty: zero-centred at true frames, or the paper's reference [19]."""
+
+    r1 = auto()
+    wgan = auto()
+
+
 class Precision(StrEnum):
     """Arithmetic of the networks; losses and the gradient penalty stay in float32."""
 
@@ -88,6 +102,7 @@ class DataConfig:
 
     corpus: Corpus = MISSING
     root: str | None = None  # folder of raw files; none: synthetic
+    consent: str | None = None  # on what basis the faces may be processed; recorded with every clip
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
     split: Split | None = None  # none: `hash` for GRID, `take` for collected
     batch_workers: int = 1  # loader processes
@@ -112,7 +127,6 @@ class AudioConfig:
 
     num_cepstra: int = 13
     id_removal: bool = True
-    id_scope: str = "window"  # `window`: λ from the same second of speech; `clip`: from all that was heard
     num_components: int = 15  # K of Eq. 1
     id_hidden: int = 128  # units of the λ-LSTM
     lstm_layers: int = 3
@@ -126,10 +140,10 @@ class RendererConfig:
 
     width: int = 64
     discriminator_width: int = 64
-    norm: str = "none"  # `none` or `group`
+    norm: Norm = Norm.none
     learning_rate: float = 2e-4  # of a generator of width 64; others get 64/width times as much
     discriminator_learning_rate: float = 2e-4
-    penalty: str = "r1"  # `r1`: zero-centred at true frames; `wgan`: the paper's reference [19]
+    penalty: Penalty = Penalty.r1
     penalty_every: int = 8  # steps between penalties; the weight is multiplied accordingly
     ema_decay: float = 0.99  # exponential moving average of the generator's weights; 0: off
     teacher_forcing: float = 0.5  # joint: share of the steps over which heatmaps pass from true to predicted landmarks

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.manifest import AtomicFile
 from experiments.command_line import UserError, guarded
 from lightning_modules.base import TalkinModule
 
@@ -33,19 +34,31 @@ UNITS = {
 ARROWS = {"E_exp": "↓", "E_exp_mouth": "↓", "E_ldmk": "↓"}
 
 
-def collect(module: TalkinModule, about: dict) -> dict:
+def collect(module: TalkinModule, clip_ids: list[str], about: dict) -> dict:
     """Every score of a finished test with its 95% interval over clips, and what is needed to compare it.
+
+    Call it on every rank.
 
     Args:
         module: after `Trainer.test`.
+        clip_ids: what the clip indices of the scores mean.
         about: resolution, seed, data and the like.
     """
     rows: dict[str, dict] = {}
     for row, column, mean in module.scores.items():
-        value = float(mean.compute())
         low, high = (float(bound) for bound in mean.interval())
-        rows.setdefault(row, {})[column] = {"mean": value, "low": low, "high": high}
+        per_clip = {
+            clip: value for clip, value in zip(clip_ids, mean.per_clip().tolist(), strict=True) if value == value
+        }
+        score = {"mean": float(mean.compute()), "low": low, "high": high, "per_clip": per_clip}
+        rows.setdefault(row, {})[column] = score
     return {**about, "active_losses": module.active_losses(), "ours": module.ours, "rows": rows}
+
+
+def write(results: dict, folder: Path) -> None:
+    """Write results.json, whole or not at all."""
+    with AtomicFile(folder / RESULTS) as path:
+        path.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def show(results: dict, console: Console) -> None:

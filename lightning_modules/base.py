@@ -66,6 +66,7 @@ class TalkinModule(pl.LightningModule):
         super().__init__()
         self.scores = ScoreTable(rows, num_clips)
         self.ours = next(iter(rows))
+        self.seed = 0  # of whatever a step draws
         self.decay = 0.0  # share of the run, at its end, over which learning rates fall to zero
 
     @property
@@ -91,7 +92,7 @@ class TalkinModule(pl.LightningModule):
     def logs_now(self) -> bool:
         """Whether this batch is one that is logged."""
         every = self.trainer.log_every_n_steps
-        return every > 0 and self.batches_done % every == 0
+        return every > 0 and (self.batches_done + 1) % every == 0  # when Lightning writes
 
     def on_train_batch_start(self, batch, batch_index: int) -> None:
         """Learning rates: constant, then linear to zero; a function of progress alone, so restarts are exact."""
@@ -129,6 +130,7 @@ class TalkinModule(pl.LightningModule):
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Σ weight · term over the terms present; a term without a weight is an error of ours."""
+    assert terms, "nothing to train on"
     total = torch.zeros((), device=next(iter(terms.values())).device)
     for name, value in terms.items():
         total = total + weights[name] * value

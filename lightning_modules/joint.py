@@ -8,6 +8,8 @@ teach the generator to ignore them.
 
 from __future__ import annotations
 
+import random
+
 import torch
 from torch import Tensor
 
@@ -54,7 +56,6 @@ class JointModule(AdversarialModule):
         num_clips: clips of the evaluation set.
         speech_learning_rate, learning_rate, discriminator_learning_rate: of Adam.
         teacher_forcing: share of the run over which true landmarks give way to predicted ones; 0: predicted throughout.
-        seed: of the draw between true and predicted landmarks.
     """
 
     def __init__(
@@ -68,7 +69,6 @@ class JointModule(AdversarialModule):
         learning_rate: float = 2e-4,
         discriminator_learning_rate: float = 2e-4,
         teacher_forcing: float = 0.0,
-        seed: int = 0,
     ) -> None:
         super().__init__(JOINT_ROWS, num_clips)
         self.speech = speech
@@ -79,7 +79,6 @@ class JointModule(AdversarialModule):
         self.learning_rate = learning_rate
         self.discriminator_learning_rate = discriminator_learning_rate
         self.teacher_forcing = teacher_forcing
-        self.seed = seed
 
     def active_losses(self) -> list[str]:
         return self.objective.active() + self.render.active()
@@ -98,16 +97,17 @@ class JointModule(AdversarialModule):
         """For previews: the video part and its rendering from what was heard."""
         return batch.video, self.draw(batch, self.hear(batch)[1])
 
-    def forced(self, batch_size: int, device: torch.device) -> Tensor:
-        """Which samples of this batch are still driven by true landmarks, (B,) bool; seeded by the batch's number."""
+    def forced(self, batch: VideoBatch) -> Tensor:
+        """Which samples are still driven by true landmarks, (B,) bool; drawn from (seed, batch number, sample)."""
         share = 1 - self.progress / self.teacher_forcing if self.teacher_forcing > 0 else 0.0
-        generator = torch.Generator().manual_seed(hash((self.seed, self.global_rank, self.batches_done)) & (2**63 - 1))
-        return (torch.rand(batch_size, generator=generator) < share).to(device)
+        names = zip(batch.clip.tolist(), batch.frame.tolist(), strict=True)
+        draws = [random.Random(f"{self.seed} {self.batches_done} {clip} {frame}").random() for clip, frame in names]
+        return torch.tensor([draw < share for draw in draws], device=batch.clip.device)
 
     def training_step(self, batch: JointBatch, batch_index: int) -> None:
         logs_now = self.logs_now
         output, predicted = self.hear(batch)
-        forced = self.forced(len(predicted), predicted.device)
+        forced = self.forced(batch.video)
         rendering = self.draw(batch, torch.where(forced[:, None, None, None], batch.video.landmarks, predicted))
         heard = self.objective.terms(batch.speech, output, predicted)
         extra = weighted_sum(heard, self.objective.weights) if heard else None

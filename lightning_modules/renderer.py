@@ -96,13 +96,15 @@ class RenderObjective(nn.Module):
         # The box is zero-filled here: the generator's noise would tell nothing, and zeros tell where to look.
         return torch.cat([rendering.heatmap, real * (1 - rendering.mask)], dim=1)
 
-    def discriminator_terms(self, rendering: Rendering, real: Tensor, with_penalty: bool) -> dict[str, Tensor]:
-        """LSGAN loss of the discriminator (`adv_d`) and its gradient penalty (`gp`)."""
+    def discriminator_terms(
+        self, rendering: Rendering, real: Tensor, with_penalty: bool, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """LSGAN loss of the discriminator (`adv_d`) and its gradient penalty (`gp`), whose draws `generator` makes."""
         condition, fake = self._condition(rendering, real).detach(), rendering.frame.detach()
         scores = self._judge(torch.cat([real, fake]), torch.cat([condition, condition])).float()
         terms = {"adv_d": adversarial_discriminator_loss(*scores.chunk(2))}
         if with_penalty:
-            terms["gp"] = gradient_penalty(self.discriminator, real, fake, condition, self.penalty)
+            terms["gp"] = gradient_penalty(self.discriminator, real, fake, condition, self.penalty, generator)
         return terms
 
     def discriminator_weights(self) -> dict[str, float]:
@@ -150,7 +152,9 @@ class AdversarialModule(TalkinModule):
         terms = {}
         if self.render.is_adversarial:
             with_penalty = self.render.weights["gp"] > 0 and self.batches_done % self.render.penalty_every == 0
-            judged = self.render.discriminator_terms(rendering, real, with_penalty)
+            seed = hash((self.seed, self.batches_done, self.global_rank)) % 2**63  # of integers: the same everywhere
+            draws = torch.Generator(real.device).manual_seed(seed)
+            judged = self.render.discriminator_terms(rendering, real, with_penalty, draws)
             self._descend(rest[0], weighted_sum(judged, self.render.discriminator_weights()))
             terms |= judged
             self.render.discriminator.requires_grad_(False)
@@ -169,8 +173,8 @@ class AdversarialModule(TalkinModule):
         """Log the terms of one training batch, its scores, and the trivial predictors' scores on it."""
         self.log_terms("train", {f"loss_{name}": value for name, value in terms.items()}, len(video.clip))
         with torch.no_grad():
-            rows = {"": rendering.frame, f"_{MEAN_FRAME}": video.mean_frame, f"_{COPY_MOUTH}": video.other_frame}
-            for suffix, frame in rows.items():
+            frames = {"": rendering.frame} | {f"_{row}": frame for row, frame in trivial_frames(video).items()}
+            for suffix, frame in frames.items():
                 scores = video_scores(video, frame.detach())
                 self.log_terms("train", {f"{name}{suffix}": value for name, value in scores.items()}, len(video.clip))
 
@@ -266,7 +270,14 @@ def update_video_scores(module: TalkinModule, batch: VideoBatch, row: str, frame
     module.scores.update(row, video_scores(batch, frame), batch.clip)
 
 
+def trivial_frames(batch: VideoBatch) -> dict[str, Tensor]:
+    """The trivial predictors' frame t. They fill the same box as the generator: all else is given to every row."""
+    real = batch.frames[:, -1]
+    mask = box_mask(batch.mouth_box, real.shape[-1]).to(real)
+    return {MEAN_FRAME: real.lerp(batch.mean_frame, mask), COPY_MOUTH: real.lerp(batch.other_frame, mask)}
+
+
 def update_trivial_scores(module: TalkinModule, batch: VideoBatch) -> None:
     """Add an evaluation batch to the rows of the trivial predictors."""
-    update_video_scores(module, batch, MEAN_FRAME, batch.mean_frame)
-    update_video_scores(module, batch, COPY_MOUTH, batch.other_frame)
+    for row, frame in trivial_frames(batch).items():
+        update_video_scores(module, batch, row, frame)

@@ -20,17 +20,24 @@ class SpeakerIdModule(TalkinModule):
     Args:
         standardise: corpus statistics of the MFCC.
         network: the speaker network.
+        shares: share of the training windows that each speaker has; rare ones count for more, as if drawn evenly.
         num_clips: clips of the evaluation set.
         learning_rate: of Adam.
     """
 
     def __init__(
-        self, standardise: MfccStandardise, network: VGGVox, num_clips: int, learning_rate: float = 1e-3
+        self,
+        standardise: MfccStandardise,
+        network: VGGVox,
+        shares: list[float],
+        num_clips: int,
+        learning_rate: float = 1e-3,
     ) -> None:
         super().__init__({OURS: ["accuracy"], "chance": ["accuracy"]}, num_clips)
         self.standardise = standardise
         self.network = network
         self.num_speakers = network.num_speakers
+        self.register_buffer("class_weight", 1 / (len(shares) * torch.tensor(shares)), persistent=False)
         self.learning_rate = learning_rate
 
     def active_losses(self) -> list[str]:
@@ -38,7 +45,7 @@ class SpeakerIdModule(TalkinModule):
 
     def training_step(self, batch: SpeechBatch, batch_index: int) -> Tensor:
         logits = self.network(self.standardise(batch.mfcc))
-        loss = F.cross_entropy(logits, batch.speaker)
+        loss = F.cross_entropy(logits, batch.speaker, weight=self.class_weight)
         if self.logs_now:
             accuracy = (logits.argmax(-1) == batch.speaker).float()
             scores = {"loss_cross_entropy": loss, "accuracy": accuracy, "accuracy_chance": 1 / self.num_speakers}
@@ -46,10 +53,11 @@ class SpeakerIdModule(TalkinModule):
         return loss
 
     def _evaluate(self, batch: SpeechBatch) -> None:
-        logits = self.network(self.standardise(batch.mfcc))
-        correct = (logits.argmax(-1) == batch.speaker).float()
-        self.scores.update(OURS, {"accuracy": correct}, batch.clip)
-        self.scores.update("chance", {"accuracy": torch.full_like(correct, 1 / self.num_speakers)}, batch.clip)
+        known = batch.speaker >= 0  # clips of speakers that no clip trains on have no right answer
+        correct = (self.network(self.standardise(batch.mfcc[known])).argmax(-1) == batch.speaker[known]).float()
+        self.scores.update(OURS, {"accuracy": correct}, batch.clip[known])
+        chance = torch.full_like(correct, 1 / self.num_speakers)
+        self.scores.update("chance", {"accuracy": chance}, batch.clip[known])
 
     def validation_step(self, batch: SpeechBatch, batch_index: int) -> None:
         self._evaluate(batch)

@@ -37,5 +37,7 @@ class LastCheckpoint(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         # Other ranks may be gone or at another batch: only a single process can save what it was doing.
-        if isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1 and trainer.training:
+        # Between the steps of a GAN's two optimisers nothing is saved: the last whole checkpoint stays.
+        whole = trainer.global_step % module.optimizers_per_batch == 0
+        if isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1 and trainer.training and whole:
             self._save(trainer, module)

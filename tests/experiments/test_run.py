@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import av
@@ -51,10 +52,21 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
     return OmegaConf.to_object(config)
 
 
+@pytest.fixture(scope="module")
+def finished(corpora, tmp_path_factory):
+    """The run folder of an experiment; each runs once for all tests."""
+
+    @cache
+    def folder(name: str) -> Path:
+        return run(configure(name, corpora, tmp_path_factory.mktemp(name)))
+
+    return folder
+
+
 @pytest.mark.parametrize("name", experiments())
-def test_every_experiment_runs(name, corpora, tmp_path):
-    folder = run(configure(name, corpora, tmp_path))
-    assert folder.parent == tmp_path / name
+def test_every_experiment_runs(name, finished):
+    folder = finished(name)
+    assert folder.parent.name == name
     results = json.loads((folder / "results.json").read_text())
     assert results["clips"] > 0
     for row in results["rows"].values():
@@ -118,7 +130,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_resumed_equals_uninterrupted(stop, corpora, tmp_path, monkeypatch, capsys):
-    options = ("trainer.max_steps=5", "logger=csv", "renderer.ema_decay=0.9", "trainer.precision=float32")
+    options = ("trainer.max_steps=5", "logger=csv", "trainer.precision=float32")
     whole = weights(run(configure("grid_joint", corpora, tmp_path / "whole", *options)))
 
     build_trainer = build.build_trainer
@@ -143,8 +155,8 @@ def test_resumed_equals_uninterrupted(stop, corpora, tmp_path, monkeypatch, caps
     assert different == []
 
 
-def test_wandb_holds_curves_config_and_video(corpora, tmp_path):
-    folder = run(configure("grid_joint", corpora, tmp_path))
+def test_wandb_holds_curves_config_and_video(finished):
+    folder = finished("grid_joint")
     (offline,) = folder.glob("wandb/offline-run-*")
     records = read_wandb(offline)
     history = {key for record in records if record["type"] == "history" for key in record["history"]["item"]}

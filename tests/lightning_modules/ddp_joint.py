@@ -20,7 +20,7 @@ JOINT_BATCH = 4  # samples over all processes
 def main() -> None:
     folder, devices = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
-    module = tiny.joint_module(speech_learning_rate=1e-4, learning_rate=1e-4)
+    module = tiny.joint_module(speech_learning_rate=1e-4, learning_rate=1e-4, teacher_forcing=0.8)
     samples = tiny.clip_samples(tiny.face(), seed=5, num_samples=STEPS * JOINT_BATCH)
     trainer = pl.Trainer(
         accelerator="cpu",

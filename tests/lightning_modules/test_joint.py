@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from datamodules.batch import JointBatch
 from lightning_modules.audio_to_expression import SpeechLossWeights
+from lightning_modules.joint import JointModule
 from lightning_modules.renderer import RenderLossWeights
 from tests.lightning_modules import tiny
 
@@ -43,7 +46,6 @@ def pixel_loss(module, batches: list[JointBatch]) -> float:
 
 def test_pixel_loss_alone_trains_the_audio_networks(tmp_path):
     module = tiny.joint_module(**PIXELS_ONLY, speech_learning_rate=5e-3, learning_rate=2e-3)
-    module.forced = lambda batch_size, device: torch.zeros(batch_size, dtype=torch.bool, device=device)
     face = tiny.face()
     held_out = list(tiny.loader(tiny.clip_samples(face, seed=99, num_samples=16)))
     before = {name: value.clone() for name, value in module.speech.named_parameters()}
@@ -60,14 +62,15 @@ def test_pixel_loss_alone_trains_the_audio_networks(tmp_path):
 
 
 def test_what_is_heard_changes_what_is_drawn(tmp_path):
-    """After training on pixels alone, an open mouth is drawn for speech that opens it."""
-    module = tiny.joint_module(**PIXELS_ONLY, speech_learning_rate=5e-3, learning_rate=2e-3)
-    samples = tiny.clip_samples(tiny.face(), seed=2, num_samples=8)
-    (batch,) = tiny.loader(samples, batch_size=8)
-    rendering = module.draw(batch, module.hear(batch)[1])
-    gradient = torch.autograd.grad(rendering.frame.square().sum(), list(module.speech.parameters()), allow_unused=True)
-    assert all(part is not None for part in gradient)
-    assert sum(float(part.abs().sum()) for part in gradient) > 0
+    """After training, speech that opens the mouth draws a darker mouth than speech that closes it."""
+    module = tiny.joint_module(speech_learning_rate=5e-3, learning_rate=2e-3)
+    samples = tiny.clip_samples(tiny.face(), seed=1, num_samples=320)
+    quiet_trainer(tmp_path, max_steps=160).fit(module, tiny.loader(samples))
+    (batch,) = tiny.loader(tiny.clip_samples(tiny.face(), seed=2, num_samples=64), batch_size=64)
+    with torch.no_grad():
+        drawn = module.draw(batch, module.hear(batch)[1]).frame.mean((1, 2, 3))
+    opening = batch.speech.expression[:, -1, 0]
+    assert torch.corrcoef(torch.stack([opening, drawn]))[0, 1] < -0.5
 
 
 @pytest.mark.parametrize("make", [tiny.joint_module, tiny.renderer_module], ids=["joint", "renderer"])
@@ -103,16 +106,14 @@ def test_every_active_term_matters(tmp_path):
         assert too_small == {}
 
 
-def test_teacher_forcing_gives_way():
+def test_teacher_forcing_gives_way(monkeypatch):
     module = tiny.joint_module(teacher_forcing=0.5)
+    batch = SimpleNamespace(clip=torch.zeros(4000, dtype=torch.long), frame=torch.arange(4000))
+    monkeypatch.setattr(JointModule, "batches_done", 7)
     shares = []
     for progress in (0.0, 0.25, 0.5, 1.0):
-        type(module).progress, kept = property(lambda self, value=progress: value), type(module).progress
-        type(module).batches_done, kept_done = property(lambda self: 7), type(module).batches_done
-        try:
-            shares.append(float(module.forced(4000, torch.device("cpu")).float().mean()))
-        finally:
-            type(module).progress, type(module).batches_done = kept, kept_done
+        monkeypatch.setattr(JointModule, "progress", progress)
+        shares.append(float(module.forced(batch).float().mean()))
     assert shares[0] == 1.0
     assert shares[1] == pytest.approx(0.5, abs=0.05)
     assert shares[2:] == [0.0, 0.0]
