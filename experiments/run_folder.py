@@ -53,8 +53,8 @@ def make_run_folder(parent: Path, config: Config) -> Path:
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
         return Path(os.environ[RUN_FOLDER_VARIABLE])
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for name in (stamp, *(f"{stamp}-{number}" for number in itertools.count(2))):
-        folder = parent / name
+    for number in itertools.count(1):
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
             folder.mkdir()
             break
