@@ -128,6 +128,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
     """The LightningModule of a task, on what earlier stages trained."""
     torch.manual_seed(config.seed)
     num_clips = len(data.clip_ids)
+    module: TalkinModule
     match task:
         case Task.speaker_id:
             network = build_speaker_network(config, data)

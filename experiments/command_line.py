@@ -24,7 +24,7 @@ class UserError(ValueError):
     """Something the user can mend; the message is one line and names the remedy."""
 
 
-def guarded(command: Callable[[], None], log_folder: Callable[[], Path | None] = lambda: None) -> None:
+def guarded(command: Callable[[], object], log_folder: Callable[[], Path | None] = lambda: None) -> None:
     """Run a command to its exit status.
 
     Args:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import netrc
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -225,11 +224,7 @@ def _hydra_main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     quiet()
-    guarded(lambda: _run_and_forget(OmegaConf.to_object(config)), _run_folder)
-
-
-def _run_and_forget(config: Config) -> None:
-    run(config)
+    guarded(lambda: run(OmegaConf.to_object(config)), _run_folder)
 
 
 def _run_folder() -> Path | None:
@@ -248,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
