@@ -65,13 +65,13 @@ def show(results: dict, console: Console) -> None:
     """Print the results of one run."""
     columns = [name for row in results["rows"].values() for name in row]
     columns = list(dict.fromkeys(columns))
-    table = Table(
-        title=f"{results['name']}: {results['clips']} held-out clips, {results['frames']} frames, "
-        f"{results['crop']} px, seed {results['seed']}; mean ± half of the 95% interval over clips",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+    console.print(
+        f"{results['name']}: {results['clips']} held-out clips, {results['frames']} frames, {results['crop']} px, "
+        f"seed {results['seed']}; mean ± half of the 95% interval over clips",
+        highlight=False,
+        soft_wrap=True,
     )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(
