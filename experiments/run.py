@@ -14,7 +14,8 @@ import hydra
 import pytorch_lightning as pl
 import wandb
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
 
 from experiments import build, tables
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
@@ -151,8 +152,6 @@ def _name_previews(trainer: pl.Trainer) -> None:
 
 
 def _summarise(config: Config, task: Task, module: TalkinModule, data, folder: Path) -> None:
-    from rich.table import Table
-
     table = Table(title=f"{task.value} ({folder})", show_header=False, box=None)
     table.add_row("data", data.describe())
     for name, child in module.named_children():
@@ -195,8 +194,6 @@ def _finish_wandb(mode: str, folder: Path, is_last: bool) -> None:
 
 
 def _plain(config: Config) -> dict:
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
 
 
@@ -221,8 +218,6 @@ def quiet() -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
 def _hydra_main(config: DictConfig) -> None:
-    from omegaconf import OmegaConf
-
     quiet()
     guarded(lambda: run(OmegaConf.to_object(config)), _run_folder)
 

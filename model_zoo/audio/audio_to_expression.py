@@ -4,7 +4,7 @@ From one second of ID-removed MFCC (0.8 s before a frame, 0.2 s after) to the 29
 The paper calls it "simple but effective" without saying more; chosen here: three LSTM layers of 256 over the window and
 a fully connected layer on the last state. It predicts in units of the training corpus' deviation from its mean.
 
-Shape legend: B batch, T video frames, A audio frames, C cepstra, H hidden, E expression.
+Shape legend: B batch, A audio frames, C cepstra, H hidden, E expression.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model_zoo.audio.standardise import store_statistics
-from model_zoo.functional.mfcc import windows_of
 
 NUM_EXPRESSIONS = 29  # §3.1 of Song et al. 2020
 
@@ -69,8 +68,3 @@ class AudioToExpression(nn.Module):
     def forward(self, x_BAC: Float[Tensor, "B A C"]) -> Float[Tensor, "B E"]:
         """Expression, in standard deviations of the face model, from standardised (ID-removed) MFCC."""
         return self.expression_mean + self.expression_std * self.to_expression(self.encoder(x_BAC)).float()
-
-    def forward_sequence(self, x_BAC: Float[Tensor, "B A C"], num_frames: int = 7) -> Float[Tensor, "B T E"]:
-        """Expressions of consecutive frames, A = 100 + 4 (num_frames - 1), their windows as one batch."""
-        windows_NAC = windows_of(x_BAC, num_frames).flatten(0, 1)
-        return self(windows_NAC).unflatten(0, (-1, num_frames))

@@ -19,13 +19,6 @@ def test_predicts_in_the_corpus_units():
         network.set_statistics(mean, -std)
 
 
-def test_sequence_equals_frame_by_frame():
-    network = fill(AudioToExpression(hidden=32))
-    rows = wave(2, 124, 13)
-    expected = torch.stack([network(rows[:, 4 * i : 4 * i + 100]) for i in range(7)], dim=1)
-    torch.testing.assert_close(network.forward_sequence(rows, 7), expected)
-
-
 def test_every_audio_frame_of_the_window_counts():
     network = fill(AudioToExpression(hidden=32))
     rows = wave(1, 100, 13).requires_grad_()
