@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from datamodules.atomic import atomic_file
 
 MANIFEST = "manifest.parquet"
 
@@ -18,20 +20,32 @@ class ClipRow:
     """What the manifest knows about a clip.
 
     Attributes:
-        id: "<speaker>/<name>" or "<speaker>/<view>/<take>".
+        id: "<speaker>/<name>" or "<speaker>/<view>/<take>"; with "-001", "-002", ... where a source gave several clips.
+        source: id of the source. part, parts: which of the clips that were made of it, 1 to parts. start: of the
+            clip's first frame, seconds into the source.
         frames: number of frames at 25 a second. valid_frames: those with a fitted face.
         transcript: the words, blank-separated; empty if not known.
         sha256: of the source video. source_bytes: its size.
         residual: mean distance of fitted from detected landmarks / outer-eye distance.
         noise: estimated noise of the detected landmarks, px of the source frame.
-        consent: on what basis the person's face may be processed.
+        faces: most faces that were seen at once.
+        offset: sound after picture, s; positive when the sound is late, NaN if it cannot be told.
+        offset_confidence: 0 to 1.
+        consent: on what basis the person's face may be processed: research-corpus, self, written or synthetic.
+        consent_reference: licence, name or document that the consent is found by.
         settings: fingerprint of the preparation's settings and face model.
         versions: of the tools that made the clip. jpeg_quality: of its crops.
+        dropped: JSON of the source's spans that are in no clip, with reasons; on part 1, else empty.
+        split: side of the stored split; empty in the clip's own file.
     """
 
     id: str
+    source: str
+    part: int
+    parts: int
     speaker: str
     view: str
+    start: float
     frames: int
     valid_frames: int
     transcript: str
@@ -39,23 +53,43 @@ class ClipRow:
     source_bytes: int
     residual: float
     noise: float
+    faces: int
+    offset: float
+    offset_confidence: float
     consent: str
+    consent_reference: str
     settings: str
     versions: str
     jpeg_quality: int
+    dropped: str = ""
+    split: str = ""
 
 
 def write_manifest(root: Path, rows: Iterable[ClipRow]) -> None:
     """Write the manifest, sorted by id, complete or not at all."""
     ordered = sorted(rows, key=lambda row: row.id)
     table = rows_to_table(ordered, ClipRow)
-    with AtomicFile(root / MANIFEST) as temporary:
-        pq.write_table(table, temporary)
+    with atomic_file(root, root / MANIFEST) as file:
+        pq.write_table(table, file)
 
 
-def read_manifest(root: Path) -> list[ClipRow]:
-    """Rows of the manifest, in order of id."""
-    return [ClipRow(**row) for row in pq.read_table(root / MANIFEST).to_pylist()]
+def read_manifest(root: Path | str) -> list[ClipRow]:
+    """Rows of the manifest, in order of id.
+
+    Args:
+        root: of the store, or its URL for fsspec.
+
+    Raises:
+        FileNotFoundError: there is no manifest.
+        ValueError: it was written by another version.
+    """
+    place = f"{str(root).rstrip('/')}/{MANIFEST}"
+    with fsspec.open(place, "rb") as file:
+        rows = pq.read_table(file).to_pylist()
+    try:
+        return [ClipRow(**row) for row in rows]
+    except TypeError as error:
+        raise ValueError(f"{place} is of another version: prepare the corpus again") from error
 
 
 def rows_to_table(rows: Sequence[object], kind: type) -> pa.Table:
@@ -63,27 +97,3 @@ def rows_to_table(rows: Sequence[object], kind: type) -> pa.Table:
     types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
     schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(kind)])
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)  # type: ignore[call-overload]
-
-
-class AtomicFile:
-    """Context that gives a temporary name, and puts the file in place, flushed to the disk, if all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        with open(self.temporary, "rb") as file:
-            os.fsync(file.fileno())
-        self.temporary.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)

@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from safetensors import SafetensorError
 from torch import Tensor
 
 from datamodules.clip_store import Clip, Word
@@ -88,7 +87,7 @@ def read_prepared(path: Path, face: MorphableFace) -> FittedClip:
             sound=clip.waveform().numpy(),
             words=clip.words,
         )
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} is not a whole prepared clip: give <store>/<speaker>/<clip>.safetensors, prepared by this version"
         ) from error

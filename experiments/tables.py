@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.manifest import AtomicFile
+from datamodules.atomic import atomic_file
 from experiments.command_line import UserError, guarded
 from lightning_modules.base import TalkinModule
 
@@ -57,8 +57,8 @@ def collect(module: TalkinModule, clip_ids: list[str], about: dict) -> dict:
 
 def write(results: dict, folder: Path) -> None:
     """Write results.json, whole or not at all."""
-    with AtomicFile(folder / RESULTS) as path:
-        path.write_text(json.dumps(results, indent=2) + "\n")
+    with atomic_file(folder, folder / RESULTS) as file:
+        file.write((json.dumps(results, indent=2) + "\n").encode())
 
 
 def show(results: dict, console: Console) -> None:

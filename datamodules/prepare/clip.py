@@ -6,6 +6,7 @@ Whatever is wrong with a source ends as a `Skipped` with a reason, never as the 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
+from datamodules.atomic import StoreError
 from datamodules.batch import NUM_FRAMES
 from datamodules.clip_store import FORMAT, ClipData, Word, write_clip
 from datamodules.crop_codec import JPEG_QUALITY, encode_crop
@@ -24,7 +26,7 @@ from datamodules.manifest import ClipRow
 from datamodules.prepare.align import read_alignment, transcript
 from datamodules.prepare.crop import SMOOTHING, crop_from_fit, warp_crop
 from datamodules.prepare.decode import FRAME_RATE, Frame, fit_length, read_audio, read_frames, video_start
-from datamodules.prepare.report import Skipped
+from datamodules.prepare.report import Skipped, SourceResult
 from datamodules.prepare.sources import SourceClip
 from datamodules.prepare.track import track_landmarks
 from model_zoo.face.detector import FaceDetector
@@ -45,7 +47,8 @@ class PrepareSettings:
     """What preparation may be asked to do differently.
 
     Attributes:
-        consent: on what basis the faces may be processed, recorded with every clip.
+        consent: on what basis the faces may be processed, recorded with every clip. consent_reference: the licence,
+            name or document that it is found by.
         num_cepstra: of the MFCC.
         jpeg_quality: of the crops.
         smoothing: of the crop over time, frames.
@@ -53,6 +56,7 @@ class PrepareSettings:
     """
 
     consent: str = "not stated"
+    consent_reference: str = ""
     num_cepstra: int = 13
     jpeg_quality: int = JPEG_QUALITY
     smoothing: float = SMOOTHING
@@ -84,22 +88,22 @@ class ClipMaker:
     settings: PrepareSettings
     fingerprint: str
 
-    def __call__(self, source: SourceClip) -> ClipRow | Skipped:
+    def __call__(self, source: SourceClip) -> SourceResult:
         """Prepare one clip and write it into the store.
 
-        Returns:
-            The clip's row, or why there is none.
-
         Raises:
-            OSError: the store cannot be written.
+            StoreError: the store cannot be written.
         """
         try:
             row, data = self.make(source)
+        except StoreError:
+            raise
         except Exception as error:  # whatever a broken file provokes is the file's fault and not the run's
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            return Skipped(source.id, " ".join(reason.split())[:200], source_bytes(source), self.fingerprint)
+            skipped = Skipped(source.id, " ".join(reason.split())[:200], source_bytes(source), self.fingerprint)
+            return SourceResult(source.id, skipped=[skipped])
         write_clip(self.out, row, data)
-        return row
+        return SourceResult(source.id, [row])
 
     def make(self, source: SourceClip) -> tuple[ClipRow, ClipData]:
         """The clip in memory.
@@ -155,6 +159,14 @@ class ClipMaker:
     def _row(self, source: SourceClip, fit: FaceFit, words: list[Word]) -> ClipRow:
         return ClipRow(
             id=source.id,
+            source=source.id,
+            part=1,
+            parts=1,
+            start=0.0,
+            faces=1,
+            offset=math.nan,
+            offset_confidence=0.0,
+            consent_reference=self.settings.consent_reference,
             speaker=source.speaker,
             view=source.view,
             frames=len(fit.valid),
@@ -177,8 +189,8 @@ def prepare_clip(
     face: MorphableFace,
     detector: FaceDetector,
     settings: PrepareSettings | None = None,
-) -> ClipRow | Skipped:
-    """Prepare one clip and write it into the store.
+) -> SourceResult:
+    """Prepare one source and write its clips into the store.
 
     Args:
         source: where the raw clip is.
@@ -187,11 +199,8 @@ def prepare_clip(
         detector: finds the face and its landmarks.
         settings: defaults if None.
 
-    Returns:
-        The clip's row, or why there is none.
-
     Raises:
-        OSError: the store cannot be written.
+        StoreError: the store cannot be written.
     """
     settings = settings or PrepareSettings()
     return ClipMaker(out, face, detector, settings, settings.fingerprint(face, detector.name))(source)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.clip_store import read_row
 from datamodules.manifest import MANIFEST, read_manifest, write_manifest
 from datamodules.prepare.clip import ClipMaker, PrepareSettings, source_bytes
-from datamodules.prepare.report import Report, Skipped, read_skipped
+from datamodules.prepare.report import Report, Skipped, SourceResult, read_skipped
 from datamodules.prepare.sources import SourceClip
 from datamodules.prepare.workers import WorkerDied, map_in_processes
 from model_zoo.face.detector import DlibDetector, FaceDetector
@@ -61,14 +61,13 @@ def prepare_corpus(
         frames = 0
         for source, result in map_in_processes(_one_thread, (maker,), missing, min(workers, len(missing))):
             if isinstance(result, WorkerDied):
-                result = Skipped(source.id, f"crashes its worker: {result}", source_bytes(source), fingerprint)
+                crashed = Skipped(source.id, f"crashes its worker: {result}", source_bytes(source), fingerprint)
+                result = SourceResult(source.id, skipped=[crashed])
             if isinstance(result, Exception):
                 raise result
-            if isinstance(result, Skipped):
-                report.skipped.append(result)
-            else:
-                report.rows.append(result)
-                frames += result.frames
+            report.rows += result.rows
+            report.skipped += result.skipped
+            frames += sum(row.frames for row in result.rows)
             bar.update(task, advance=1, rate=f"{frames / (time.monotonic() - started):.0f} frames/s")
     report.seconds = time.monotonic() - started
     report.write(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.manifest import AtomicFile, ClipRow, rows_to_table
+from datamodules.atomic import atomic_file
+from datamodules.manifest import ClipRow, rows_to_table
 
 REPORT_TEXT = "report.txt"
 REPORT_TABLE = "skipped.parquet"
@@ -23,12 +25,30 @@ class Skipped:
     Attributes:
         id: clip id. reason: one line.
         source_bytes, settings: what was tried, so that it is not tried again in vain.
+        frames: at 25 a second. faces: most faces that were seen at once. 0 where unknown.
     """
 
     id: str
     reason: str
     source_bytes: int
     settings: str
+    frames: int = 0
+    faces: int = 0
+
+
+@dataclass(frozen=True)
+class SourceResult:
+    """What came of one source: clips, or the reason why there are none.
+
+    Attributes:
+        source: id of the source.
+        rows: of the clips, parts 1 to n. skipped: one if there are no rows; spans of a used source that are in no clip
+            are named by `dropped` of its first row.
+    """
+
+    source: str
+    rows: list[ClipRow] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 @dataclass
@@ -75,11 +95,13 @@ class Report:
 
     def write(self, root: Path) -> None:
         """Write `report.txt` and `skipped.parquet` into the store."""
-        with AtomicFile(root / REPORT_TEXT) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            Console(file=file, width=110).print(self.table())
-            file.writelines(f"{skipped.id}\t{skipped.reason}\n" for skipped in self.skipped)
-        with AtomicFile(root / REPORT_TABLE) as temporary:
-            pq.write_table(rows_to_table(self.skipped, Skipped), temporary)
+        text = io.StringIO()
+        Console(file=text, width=110).print(self.table())
+        text.writelines(f"{skipped.id}\t{skipped.reason}\n" for skipped in self.skipped)
+        with atomic_file(root, root / REPORT_TEXT) as file:
+            file.write(text.getvalue().encode())
+        with atomic_file(root, root / REPORT_TABLE) as file:
+            pq.write_table(rows_to_table(self.skipped, Skipped), file)
 
 
 def read_skipped(root: Path) -> list[Skipped]:

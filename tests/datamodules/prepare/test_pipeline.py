@@ -9,7 +9,7 @@ from datamodules.manifest import MANIFEST
 from datamodules.prepare import clip as clip_stage
 from datamodules.prepare.clip import ClipFrames, PrepareSettings, prepare_clip, to_int16
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
-from datamodules.prepare.report import Skipped, read_skipped
+from datamodules.prepare.report import read_skipped
 from datamodules.prepare.sources import scan_grid
 from model_zoo.face.detector import DlibDetector
 from model_zoo.functional.camera import apply_similarity
@@ -90,7 +90,7 @@ def test_boxes_enclose_the_mouth_of_every_frame(store):
 
 def test_frames_without_a_face_are_marked_and_left_out_of_the_mean(corpus, tmp_path):
     late = NumberDetector(TRUTH, frozenset(range(12)))
-    row = prepare_clip(scan_grid(corpus)[0], tmp_path, FACE, late)
+    (row,) = prepare_clip(scan_grid(corpus)[0], tmp_path, FACE, late).rows
     assert (row.frames, row.valid_frames) == (40, 28)
     clip = Clip(clip_path(tmp_path, row.id))
     assert not clip.valid[:12].any()
@@ -213,8 +213,7 @@ def test_folder_of_frames_with_a_wav_is_the_same_clip(corpus, store, tmp_path):
     for number, frame in enumerate(read_frames(corpus / "s1/b.mpg")):
         cv2.imwrite(str(folder / f"{number:03d}.png"), frame[..., ::-1])
     soundfile.write(tmp_path / "s1/b.wav", store.open("s1/b").waveform().numpy(), 16_000, subtype="PCM_16")
-    row = prepare_clip(scan_grid(tmp_path)[0], tmp_path / "store", FACE, DETECTOR)
-    assert not isinstance(row, Skipped)
+    assert not prepare_clip(scan_grid(tmp_path)[0], tmp_path / "store", FACE, DETECTOR).skipped
     prepare_corpus(scan_grid(tmp_path), tmp_path / "store", FACE, 0, False, detector=DETECTOR)
     clip = ClipStore(tmp_path / "store").open("s1/b")
     assert torch.equal(clip.sound, store.open("s1/b").sound)
