@@ -77,10 +77,15 @@ def test_text_file_named_mpg(tmp_path):
         list(read_frames(tmp_path / "a.mpg"))
 
 
-def test_truncated_clip(tmp_path):
-    write_clip_file(tmp_path / "a.mpg", numbered(50), tone(2.0))
+def test_truncated_clip_keeps_what_can_be_decoded(tmp_path):
+    write_clip_file(tmp_path / "a.mpg", numbered(60), None)
     whole = (tmp_path / "a.mpg").read_bytes()
-    (tmp_path / "a.mpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "a.mpg").write_bytes(whole[: 3 * len(whole) // 4])
+    notes: list[str] = []
+    numbers = [read_number(frame) for frame in read_frames(tmp_path / "a.mpg", notes=notes)]
+    assert numbers == list(range(len(numbers))) and len(numbers) >= 40
+    assert notes == ["1 damaged frames left out"]
+    (tmp_path / "a.mpg").write_bytes(whole[: len(whole) // 4])
     with pytest.raises(DecodeError, match="damaged or cut off at frame"):
         list(read_frames(tmp_path / "a.mpg"))
 
