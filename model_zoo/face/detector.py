@@ -36,13 +36,19 @@ Landmarks = Float32[np.ndarray, "68 2"]
 
 
 class FaceDetector(Protocol):
-    """What preparation needs to know about a detector."""
+    """What preparation needs to know about a detector; picklable, without state between frames.
+
+    Attributes:
+        name: of the detector and whatever its results depend on; a part of the settings of a prepared clip.
+    """
 
     name: str
 
-    def detect(self, frame: Frame, scale: float | None = None) -> list[Box]: ...
+    def detect(self, frame: Frame) -> list[Box]:
+        """Boxes of all faces of a frame, largest first."""
 
-    def landmarks(self, frame: Frame, box: Box) -> Landmarks: ...
+    def landmarks(self, frame: Frame, box: Box) -> Landmarks:
+        """Landmarks of the face in a box, px of the frame; NaN where there turns out to be none."""
 
 
 def box_from_landmarks(landmarks: Landmarks) -> Box:
@@ -64,6 +70,20 @@ def overlap(first: Box, second: Box) -> float:
     return intersection / union if union > 0 else 0.0
 
 
+def dlib_weights(name: str) -> Path:
+    """A file of weights of the `face_recognition_models` package.
+
+    Raises:
+        ValueError: the package is missing.
+    """
+    # Found without importing the package: its __init__ needs pkg_resources, which setuptools 81 removed.
+    # https://github.com/ageitgey/face_recognition_models/issues/23
+    spec = find_spec("face_recognition_models")
+    if spec is None or spec.origin is None:
+        raise ValueError("the dlib weights are missing: pip install face_recognition_models")
+    return Path(spec.origin).parent / "models" / name
+
+
 class DlibDetector:
     """dlib's HOG face detector and its 68-landmark regression trees.
 
@@ -76,12 +96,7 @@ class DlibDetector:
     def _models(self) -> tuple:
         import dlib
 
-        # Found without importing the package: its __init__ needs pkg_resources, which setuptools 81 removed.
-        # https://github.com/ageitgey/face_recognition_models/issues/23
-        spec = find_spec("face_recognition_models")
-        if spec is None or spec.origin is None:
-            raise ValueError("the dlib weights are missing: pip install face_recognition_models")
-        weights = Path(spec.origin).parent / "models" / "shape_predictor_68_face_landmarks.dat"
+        weights = dlib_weights("shape_predictor_68_face_landmarks.dat")
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(weights)), dlib.rectangle
 
     def __getstate__(self) -> dict:
