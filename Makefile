@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: demo test test-slow bench lint format types clean
+.PHONY: demo test test-slow bench verify lint format types clean
 
 demo: $(READY)  ## Train, score and show the whole chain on the built-in corpus
 	$(BIN)/python -m experiments.run +exp=grid_joint
@@ -19,6 +19,9 @@ test-slow: $(DEV_READY)  ## What takes more than a minute a test
 
 bench: $(DEV_READY)  ## Speed and memory, as ratios in one process
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
+
+verify: $(READY)  ## Every claimed figure beside its bound; TALKIN_GRID_ROOT and TALKIN_ICT_FACEKIT name the real data
+	$(BIN)/python -m experiments.verify
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .

@@ -66,8 +66,8 @@ class Look:
     seed: int
 
 
-def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
-    """A look at random; `tone` in [0, 1] fixes the skin from light to dark."""
+def draw_look(rng: np.random.Generator, tone: float | None = None, woman: bool | None = None) -> Look:
+    """A look at random; `tone` in [0, 1] fixes the skin from light to dark, `woman` the styles of hair and beard."""
     tone = float(rng.uniform()) if tone is None else tone
     position = tone * (len(SKIN_TONES) - 1)
     skin = np.array([np.interp(position, range(len(SKIN_TONES)), SKIN_TONES[:, c]) for c in range(3)])
@@ -75,7 +75,7 @@ def draw_look(rng: np.random.Generator, tone: float | None = None) -> Look:
     hair = _HAIR_COLOURS[rng.integers(0, 3) if tone > 0.45 else rng.integers(0, len(_HAIR_COLOURS))]
     light = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.5, -0.2), -0.9])
     exposure = float(np.clip((_EXPOSED / skin.mean()) ** 0.4, 1.0, 1.3))  # a camera opens up for a dark face
-    masculine = rng.uniform() < 0.5
+    masculine = (rng.uniform() < 0.5) if woman is None else not woman
     return Look(
         skin=skin,
         lip=skin * np.array([0.76, 0.54, 0.54]) * (1 + rng.normal(0, 0.03, 3)),

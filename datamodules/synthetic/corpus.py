@@ -129,7 +129,7 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
 
     @lru_cache(maxsize=1)
     def person(index: int) -> tuple[Speaker, Tensor, HeadRenderer]:
-        speaker, home = draw_speaker(seed, index, num_speakers), _grid_home(seeded(seed, "home", index))
+        speaker, home = draw_speaker(seed, index, num_speakers), grid_home(seeded(seed, "home", index))
         return speaker, home, HeadRenderer(head, speaker.look, speaker.shape, GRID_WIDTH, GRID_HEIGHT, home)
 
     def make(clip: tuple[int, str]) -> None:
@@ -217,7 +217,7 @@ def alignment(utterance: Utterance) -> str:
     return "".join(f"{start} {end} {word}\n" for start, end, word in lines)
 
 
-def _grid_home(rng: np.random.Generator) -> Tensor:
+def grid_home(rng: np.random.Generator) -> Tensor:
     """Where a speaker sits in GRID's frame: outer eyes 61 to 72 px apart, as in the real clips."""
     turn = np.radians(rng.normal(0, (2.0, 3.0, 1.0))) + np.radians([2.0, 0, 0])
     place = (GRID_WIDTH / 2 + rng.normal(0, 5), 0.46 * GRID_HEIGHT + rng.normal(0, 4))

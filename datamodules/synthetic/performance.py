@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.synthetic.appearance import Look, draw_look
 from datamodules.synthetic.articulation import Style, articulate, draw_style
 from datamodules.synthetic.motion import FRAME_RATE, draw_motion
-from datamodules.synthetic.speech import Utterance, Voice, draw_sentences, draw_voice, placed, sentence, speak
+from datamodules.synthetic.speech import Utterance, Voice, draw_sentences, draw_voice, is_woman, placed, sentence, speak
 from model_zoo.face.procedural import ProceduralHead
 
 _SHAPE_SPREAD = 0.8  # of the shape prior's standard deviations: extremes of all modes at once look odd
@@ -38,7 +38,7 @@ class Speaker:
 
 
 def draw_speaker(seed: int, index: int, num_speakers: int) -> Speaker:
-    """Person `index` of a corpus; skin tones are spread evenly over the speakers."""
+    """Person `index` of a corpus, a man or a woman as in GRID; skin tones are spread evenly over the speakers."""
     rng = seeded(seed, "speaker", index)
     order = seeded(seed, "tones").permutation(max(num_speakers, index + 1))
     tone = (order[index] + rng.uniform(0.2, 0.8)) / len(order)
@@ -46,7 +46,7 @@ def draw_speaker(seed: int, index: int, num_speakers: int) -> Speaker:
         index,
         draw_voice(index, rng),
         draw_style(rng),
-        draw_look(rng, float(tone)),
+        draw_look(rng, float(tone), is_woman(index)),
         torch.from_numpy(rng.normal(0, _SHAPE_SPREAD, 199)).float(),
         {"corner_up_left": (smile := float(rng.uniform(-0.05, 0.20))), "corner_up_right": smile},
     )

@@ -9,11 +9,15 @@ import pytest
 
 from datamodules.synthetic.articulation import VISEMES
 from datamodules.synthetic.speech import (
+    FEMALE_VOICES,
     GRAMMAR,
+    MALE_VOICES,
+    NUM_VOICES,
     SAMPLE_RATE,
-    VOICES,
     Voice,
     draw_sentences,
+    draw_voice,
+    is_woman,
     placed,
     sentence,
     speak,
@@ -101,7 +105,12 @@ def test_unknown_voice_is_an_error():
 
 
 def test_there_is_a_voice_for_every_grid_speaker():
-    assert len(set(VOICES)) == len(VOICES) == 34
+    voices = [draw_voice(speaker, np.random.default_rng(0)).variant for speaker in range(NUM_VOICES)]
+    assert len(set(voices)) == NUM_VOICES == 34
+    assert set(voices) == {*MALE_VOICES, *FEMALE_VOICES}
+    women = [speaker + 1 for speaker in range(NUM_VOICES) if voices[speaker] in FEMALE_VOICES]
+    assert women == [s for s in range(1, 35) if is_woman(s - 1)]
+    assert len(women) == 16
 
 
 def test_placed_keeps_sound_and_times_together(utterance):
