@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from datamodules.clip_store import Clip, Word
-from datamodules.prepare.clip import ClipFrames
+from datamodules.prepare.clip_frames import ClipFrames
 from datamodules.prepare.decode import FRAME_RATE, DecodeError, fit_length, read_audio, video_start
 from datamodules.prepare.track import track_landmarks
 from experiments.command_line import UserError

@@ -1,45 +1,58 @@
-"""One raw clip to a finished clip of the store: decode, track, fit, crop, encode, with sound and words beside.
+"""One raw source to finished clips of the store: decode, track, fit, crop, encode, with sound and words beside.
 
-Whatever is wrong with a source ends as a `Skipped` with a reason, never as the end of the run.
+A source is gone through twice, once to find the face and once to cut it out; what is kept in between grows with its
+length only by landmarks, coefficients and the sound. Whatever is wrong with a source ends as a `Skipped` with a reason,
+never as the end of the run.
+
+Shape legend: T frames of the source or of a clip of it, N samples, A audio frames, C cepstra.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int16
-from torch import Tensor
 
 from datamodules.atomic import StoreError
 from datamodules.batch import NUM_FRAMES
-from datamodules.clip_store import FORMAT, ClipData, Word, write_clip
+from datamodules.clip_store import FORMAT, ClipData, CropSpool, write_clip
 from datamodules.crop_codec import JPEG_QUALITY, encode_crop
 from datamodules.manifest import ClipRow
 from datamodules.prepare.align import read_alignment, transcript
-from datamodules.prepare.crop import SMOOTHING, crop_from_fit, warp_crop
-from datamodules.prepare.decode import FRAME_RATE, Frame, fit_length, read_audio, read_frames, video_start
+from datamodules.prepare.clip_frames import ClipFrames
+from datamodules.prepare.clip_sound import SourceSound, sound_mfcc
+from datamodules.prepare.crop import CROP_SIZE, SMOOTHING, crop_from_fit, warp_crop
+from datamodules.prepare.cuts import CutFinder
+from datamodules.prepare.decode import FRAME_RATE, Frame, read_audio, video_start
+from datamodules.prepare.fitted_spans import FittedSpan, fit_spans
+from datamodules.prepare.inventory import part_ids
+from datamodules.prepare.people import Choice, chosen_face
 from datamodules.prepare.report import Skipped, SourceResult
-from datamodules.prepare.sources import SourceClip
-from datamodules.prepare.track import track_landmarks
+from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
+from datamodules.prepare.spans import LeftOut
+from datamodules.prepare.track import FaceTracker
 from model_zoo.face.detector import FaceDetector
-from model_zoo.face.fitting import FaceFit, fit_clip
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import apply_similarity
 from model_zoo.functional.masks import mouth_box, mouth_region
-from model_zoo.functional.mfcc import mfcc
 
-PIPELINE = 1  # raised with every change that changes what is stored, so that old clips are prepared again
-FRAME_MEMORY = 512 * 2**20  # bytes; decoded clips up to this size are held, longer ones decoded a second time
-MIN_VALID = 0.5  # share of the frames that must show the face
-_INT16 = 32768.0
+PIPELINE = 2  # raised with every change that changes what is stored, so that old clips are prepared again
+MIN_CONFIDENCE = 0.5  # of an offset that is corrected
+THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
+
+
+class _Unknown(NamedTuple):
+    offset: float = float("nan")
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class PrepareSettings:
         jpeg_quality: of the crops.
         smoothing: of the crop over time, frames.
         image_rate: frames a second of clips that are folders of images.
+        choice: whom to keep where a source shows several people: `largest`, `central` or `talking`.
+        correct_offset: moves the sound by the offset that was found, where it was found with confidence.
     """
 
     consent: str = "not stated"
@@ -61,6 +76,12 @@ class PrepareSettings:
     jpeg_quality: int = JPEG_QUALITY
     smoothing: float = SMOOTHING
     image_rate: float = FRAME_RATE
+    choice: str = Choice.largest.value
+    correct_offset: bool = False
+
+    def __post_init__(self) -> None:
+        if self.choice not in list(Choice):
+            raise ValueError(f"choice={self.choice}: whom to keep is one of {', '.join(Choice)}")
 
     def fingerprint(self, face: MorphableFace, detector_name: str) -> str:
         """Changes with anything that changes the prepared clips."""
@@ -77,7 +98,7 @@ class ClipMaker:
     Attributes:
         out: root of the store.
         face: the model to fit.
-        detector: finds the face and its landmarks.
+        detector: finds faces and their landmarks.
         settings: of the preparation.
         fingerprint: of settings, face and detector.
     """
@@ -89,98 +110,122 @@ class ClipMaker:
     fingerprint: str
 
     def __call__(self, source: SourceClip) -> SourceResult:
-        """Prepare one clip and write it into the store.
+        """Prepare one source and write its clips into the store.
 
         Raises:
             StoreError: the store cannot be written.
         """
+        tracker = FaceTracker(self.detector, CutFinder())
         try:
-            row, data = self.make(source)
+            return SourceResult(source.id, self._prepare(source, tracker))
         except StoreError:
             raise
         except Exception as error:  # whatever a broken file provokes is the file's fault and not the run's
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            skipped = Skipped(source.id, " ".join(reason.split())[:200], source_bytes(source), self.fingerprint)
+            frames = tracker.found.num_frames
+            skipped = Skipped(
+                source.id,
+                " ".join(reason.split())[:200],
+                source_bytes(source),
+                self.fingerprint,
+                frames,
+                tracker.found.most_faces(0, frames),
+            )
             return SourceResult(source.id, skipped=[skipped])
-        write_clip(self.out, row, data)
-        return SourceResult(source.id, [row])
 
-    def make(self, source: SourceClip) -> tuple[ClipRow, ClipData]:
-        """The clip in memory.
+    def _prepare(self, source: SourceClip, tracker: FaceTracker) -> list[ClipRow]:
+        """Write the clips of a source; the tracker is led through it on the way.
 
         Raises:
             ValueError: with what is wrong with the source.
         """
-        samples = read_audio(source.audio or source.video, 0.0 if source.audio else video_start(source.video))
+        notes: list[str] = []
+        since = 0.0 if source.audio else video_start(source.video)
+        samples = read_audio(source.audio or source.video, since, notes)
         words = read_alignment(source.alignment) if source.alignment else []
-        frames = ClipFrames(source.video, self.settings.image_rate)
-        detected = torch.from_numpy(track_landmarks(frames, self.detector))
-        if len(detected) < NUM_FRAMES:
-            raise ValueError(f"too short: {len(detected)} frames at 25 a second, at least {NUM_FRAMES} are needed")
-        _refuse_few(~detected.isnan().any(-1).any(-1), "no face found")
-        fit = fit_clip(self.face, detected)
-        _refuse_few(fit.valid, "the face model does not fit")
-        data = self._data(frames, to_int16(fit_length(samples, len(detected))), detected, fit, words)
-        return self._row(source, fit, words), data
+        frames = ClipFrames(source.video, self.settings.image_rate, notes=notes)
+        for frame in frames:
+            tracker.update(frame)
+        seen = tracker.found
+        if seen.num_frames < NUM_FRAMES:
+            raise ValueError(f"too short: {seen.num_frames} frames at 25 a second, at least {NUM_FRAMES} are needed")
+        landmarks = chosen_face(seen, self.settings.choice, samples)
+        parts, left_out = fit_spans(self.face, landmarks, seen.cuts)
+        sync = _Unknown()  # until the estimate is connected
+        sure = self.settings.correct_offset and sync.confidence >= MIN_CONFIDENCE
+        heard = SourceSound(samples, words, sync.offset if sure else 0.0)
+        about = {
+            "source": source.id,
+            "parts": len(parts),
+            "speaker": source.speaker,
+            "view": source.view,
+            "sha256": source_sha256(source),
+            "source_bytes": source_bytes(source),
+            "offset": sync.offset,
+            "offset_confidence": sync.confidence,
+            "consent": self.settings.consent,
+            "consent_reference": self.settings.consent_reference,
+            "settings": self.fingerprint,
+            "versions": tool_versions(),
+            "jpeg_quality": self.settings.jpeg_quality,
+        }
+        dropped = [*left_out, *(LeftOut(0, 0, note) for note in notes)]
+        rows = []
+        pictures, position = iter(frames), 0
+        for number, (part, identity) in enumerate(zip(parts, part_ids(source.id, len(parts)), strict=True), 1):
+            row = ClipRow(
+                id=identity,
+                part=number,
+                start=part.span.start / FRAME_RATE,
+                frames=part.span.frames,
+                valid_frames=int(part.fit.valid.sum()),
+                transcript=transcript(heard.words_of(part.span)),
+                residual=float(part.fit.residual[part.fit.valid].mean()),
+                noise=float(part.fit.noise),
+                faces=seen.most_faces(*part.span),
+                dropped=json.dumps(dropped, ensure_ascii=False) if dropped and number == 1 else "",
+                **about,
+            )
+            self._write(row, part, islice(pictures, part.span.start - position, part.span.stop - position), heard)
+            rows.append(row)
+            position = part.span.stop
+        return rows
 
-    def _data(
-        self,
-        frames: ClipFrames,
-        sound: Int16[Tensor, "N"],
-        detected: Float[Tensor, "T 68 2"],
-        fit: FaceFit,
-        words: list[Word],
-    ) -> ClipData:
+    def _write(self, row: ClipRow, part: FittedSpan, frames: Iterable[Frame], heard: SourceSound) -> None:
+        """Cut a clip out of its frames and write it."""
+        fit, quality = part.fit, self.settings.jpeg_quality
         crop = crop_from_fit(self.face, fit.shape, fit.expression, fit.pose, fit.valid, self.settings.smoothing)
         landmarks = self.face.project_landmarks(fit.shape, fit.expression, crop.pose)
-        jpegs, total = [], np.zeros(())
-        for frame, transform, valid in zip(frames, crop.transform.numpy(), fit.valid.tolist(), strict=True):
-            image = warp_crop(frame, transform)
-            jpegs.append(encode_crop(image, self.settings.jpeg_quality))
-            total = total + image * valid
-        mean = np.round(total / int(fit.valid.sum())).astype(np.uint8)
-        return ClipData(
-            crops=jpegs,
-            mean_crop=encode_crop(mean, self.settings.jpeg_quality),
-            landmarks=landmarks,
-            landmarks_detected=apply_similarity(crop.transform, detected),
-            expression=fit.expression,
-            pose=crop.pose,
-            shape=fit.shape,
-            valid=fit.valid,
-            sound=sound,
-            mfcc=mfcc(sound.to(torch.float32) / _INT16, self.settings.num_cepstra),
-            crop_transform=crop.transform,
-            mouth_box=mouth_box(landmarks),
-            mouth_region=mouth_region(landmarks),
-            words=words,
-        )
-
-    def _row(self, source: SourceClip, fit: FaceFit, words: list[Word]) -> ClipRow:
-        return ClipRow(
-            id=source.id,
-            source=source.id,
-            part=1,
-            parts=1,
-            start=0.0,
-            faces=1,
-            offset=math.nan,
-            offset_confidence=0.0,
-            consent_reference=self.settings.consent_reference,
-            speaker=source.speaker,
-            view=source.view,
-            frames=len(fit.valid),
-            valid_frames=int(fit.valid.sum()),
-            transcript=transcript(words),
-            sha256=sha256(source),
-            source_bytes=source_bytes(source),
-            residual=float(fit.residual[fit.valid].mean()),
-            noise=float(fit.noise),
-            consent=self.settings.consent,
-            settings=self.fingerprint,
-            versions=tool_versions(),
-            jpeg_quality=self.settings.jpeg_quality,
-        )
+        shown = set(np.linspace(0, row.frames - 1, THUMBNAILS).round().astype(int).tolist())
+        strip, total = [], np.zeros((CROP_SIZE, CROP_SIZE, 3))
+        with CropSpool(self.out) as spool:
+            for number, (frame, transform) in enumerate(zip(frames, crop.transform.numpy(), strict=True)):
+                image = warp_crop(frame, transform)
+                spool.append(encode_crop(image, quality))
+                if fit.valid[number]:
+                    cv2.accumulate(image, total)
+                if number in shown:
+                    strip.append(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
+            mean = np.round(total / row.valid_frames).astype(np.uint8)
+            sound = heard.of(part.span)
+            data = ClipData(
+                crops=spool,
+                mean_crop=encode_crop(mean, quality),
+                thumbnail=encode_crop(np.hstack(strip), THUMBNAIL_QUALITY),
+                landmarks=landmarks,
+                landmarks_detected=apply_similarity(crop.transform, part.detected),
+                expression=fit.expression,
+                pose=crop.pose,
+                shape=fit.shape,
+                valid=fit.valid,
+                sound=sound,
+                mfcc=sound_mfcc(sound, self.settings.num_cepstra),
+                crop_transform=crop.transform,
+                mouth_box=mouth_box(landmarks),
+                mouth_region=mouth_region(landmarks),
+                words=heard.words_of(part.span),
+            )
+            write_clip(self.out, row, data)
 
 
 def prepare_clip(
@@ -206,63 +251,8 @@ def prepare_clip(
     return ClipMaker(out, face, detector, settings, settings.fingerprint(face, detector.name))(source)
 
 
-class ClipFrames:
-    """Frames of a source that can be gone through twice: held in memory if they fit, else decoded again."""
-
-    def __init__(self, source: Path, rate: float, memory: int = FRAME_MEMORY) -> None:
-        self._decode: Callable[[], Iterator[Frame]] = partial(read_frames, source, rate)
-        self._memory = memory
-        self._held: list[Frame] | None = None
-
-    def __iter__(self) -> Iterator[Frame]:
-        if self._held is not None:
-            yield from self._held
-            return
-        held: list[Frame] | None = []
-        size = 0
-        for frame in self._decode():
-            size += frame.nbytes
-            if size > self._memory:
-                held = None
-            if held is not None:
-                held.append(frame)
-            yield frame
-        self._held = held
-
-
-def to_int16(samples: Float[np.ndarray, "N"]) -> Int16[Tensor, "N"]:
-    """Sound as it is stored: 16-bit integers, -32768 to 32767 for -1 to 1."""
-    return torch.from_numpy(np.round(samples * _INT16).clip(-_INT16, _INT16 - 1).astype(np.int16))
-
-
-def source_bytes(source: SourceClip) -> int:
-    """Size of the raw clip with its sound and words; 0 if it is gone."""
-    beside = [path for path in (source.audio, source.alignment) if path is not None]
-    return sum(path.stat().st_size for path in [*_video_files(source), *beside] if path.exists())
-
-
-def sha256(source: SourceClip) -> str:
-    """Hash of the video, file by file for a folder of images."""
-    digest = hashlib.sha256()
-    for path in _video_files(source):
-        with open(path, "rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 @lru_cache
 def tool_versions() -> str:
     """Versions of what the prepared numbers depend on."""
     tools = ("av", "dlib-bin", "opencv-python-headless", "torch", "numpy")
     return " ".join(f"{tool}={version(tool)}" for tool in tools)
-
-
-def _video_files(source: SourceClip) -> list[Path]:
-    return sorted(source.video.iterdir()) if source.video.is_dir() else [source.video]
-
-
-def _refuse_few(good: Bool[Tensor, "T"], what: str) -> None:
-    missing = int((~good).sum())
-    if missing > (1 - MIN_VALID) * len(good):
-        raise ValueError(f"{what} in {missing} of {len(good)} frames")

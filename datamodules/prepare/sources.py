@@ -9,6 +9,7 @@ The collected corpus is <root>/<speaker>/<view>/<take>.mp4.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,26 @@ class SourceClip:
     video: Path
     audio: Path | None = None
     alignment: Path | None = None
+
+
+def source_bytes(source: SourceClip) -> int:
+    """Size of the raw clip with its sound and words; 0 if it is gone."""
+    beside = [path for path in (source.audio, source.alignment) if path is not None]
+    return sum(path.stat().st_size for path in [*_video_files(source), *beside] if path.exists())
+
+
+def source_sha256(source: SourceClip) -> str:
+    """Hash of the video, file by file for a folder of images."""
+    digest = hashlib.sha256()
+    for path in _video_files(source):
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _video_files(source: SourceClip) -> list[Path]:
+    return sorted(source.video.iterdir()) if source.video.is_dir() else [source.video]
 
 
 def scan_grid(root: Path) -> list[SourceClip]:

@@ -34,6 +34,11 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+def shortest_span(num_frames: int) -> int:
+    """Frames that a span must have in a source of so many: a second, less where that is all there is."""
+    return MIN_SPAN if num_frames >= 2 * MIN_SPAN else NUM_FRAMES
+
+
 def find_spans(
     landmarks: Float[np.ndarray, "T 68 2"], cuts: Sequence[int] = (), shortest: int | None = None
 ) -> tuple[list[Span], list[LeftOut]]:
@@ -42,16 +47,14 @@ def find_spans(
     Args:
         landmarks: of the tracked face; rows that are not finite are frames without it.
         cuts: numbers of the frames that start a new shot.
-        shortest: frames that a span must have. Default: `MIN_SPAN`, or where the whole source is shorter than two
-            of these, the `NUM_FRAMES` of one sample.
+        shortest: frames that a span must have; None: `shortest_span` of the source.
 
     Returns:
         The spans in order, and all other frames with a reason. Absences of up to `BRIDGED` frames stay inside, also at
         the ends of a shot.
     """
     num_frames = len(landmarks)
-    if shortest is None:
-        shortest = MIN_SPAN if num_frames >= 2 * MIN_SPAN else NUM_FRAMES
+    shortest = shortest_span(num_frames) if shortest is None else shortest
     seen = np.isfinite(landmarks).all((1, 2))
     spans: list[Span] = []
     left_out: list[LeftOut] = []

@@ -1,0 +1,43 @@
+"""Frames of a source that can be gone through twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from datamodules.prepare.decode import Frame, read_frames
+
+FRAME_MEMORY = 64 * 2**20  # bytes; a GRID clip takes 23 MB, eleven frames of 1080p 68 MB
+
+
+class ClipFrames:
+    """Frames of a source: held in memory if they fit, else decoded again each time.
+
+    Args:
+        source: video file or folder of images.
+        rate: frames a second of a folder of images.
+        memory: bytes that may be held.
+        notes: takes a line for each thing that is missing, once.
+    """
+
+    def __init__(self, source: Path, rate: float, memory: int = FRAME_MEMORY, notes: list[str] | None = None) -> None:
+        self._decode: Callable[..., Iterator[Frame]] = partial(read_frames, source, rate)
+        self._memory, self._notes = memory, notes
+        self._held: list[Frame] | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._held is not None:
+            yield from self._held
+            return
+        held: list[Frame] | None = []
+        size = 0
+        notes, self._notes = self._notes, None
+        for frame in self._decode(notes=notes):
+            size += frame.nbytes
+            if size > self._memory:
+                held = None
+            if held is not None:
+                held.append(frame)
+            yield frame
+        self._held = held
