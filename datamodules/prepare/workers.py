@@ -7,8 +7,10 @@ file), knows which item it had in hand, and leaves no process behind however it 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -19,7 +21,15 @@ Result = TypeVar("Result")
 
 
 class WorkerDied(RuntimeError):
-    """The process that worked on an item ended without an answer."""
+    """The process that worked on an item ended without an answer.
+
+    Attributes:
+        exit_code: of the process; minus the signal's number if one ended it.
+    """
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(f"the worker process ended with code {exit_code}")
+        self.exit_code = exit_code
 
 
 class _Worker(NamedTuple):
@@ -69,7 +79,7 @@ def map_in_processes(
                 except (EOFError, OSError):
                     worker.process.join()
                     everyone.remove(worker)
-                    result = WorkerDied(f"the worker process ended with code {worker.process.exitcode}")
+                    result = WorkerDied(worker.process.exitcode)
                 yield item, result
     finally:
         busy = [worker for worker, _ in in_hand.values()]
@@ -92,6 +102,7 @@ def _hire(context: Any, start: Callable, arguments: tuple) -> _Worker:
 def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the parent's decision: an exit that removes temporary files
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     function = start(*arguments)
     try:
         while True:
@@ -100,6 +111,14 @@ def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
         pass  # the parent is done or gone
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to tidy up
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed leaves no workers that go on writing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from datamodules.clip_store import Clip, ClipStore, clip_path
-from datamodules.manifest import MANIFEST
 from datamodules.prepare import clip as clip_stage
-from datamodules.prepare.clip import ClipFrames, PrepareSettings, prepare_clip, to_int16
+from datamodules.prepare.clip import PrepareSettings, prepare_clip
+from datamodules.prepare.clip_frames import ClipFrames
+from datamodules.prepare.clip_sound import to_int16
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
-from datamodules.prepare.report import read_skipped
+from datamodules.prepare.inventory import read_skipped
 from datamodules.prepare.sources import scan_grid
 from model_zoo.face.detector import DlibDetector
 from model_zoo.functional.camera import apply_similarity
@@ -135,7 +136,8 @@ def test_interrupted_run_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch)
     monkeypatch.setattr(clip_stage, "write_clip", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(scan_grid(corpus), tmp_path, FACE, 0, False, detector=DETECTOR)
-    assert not (tmp_path / MANIFEST).exists()
+    assert len(ClipStore(tmp_path)) == 1  # what is done can be read all the same
+    assert not is_prepared(scan_grid(corpus), tmp_path, FACE, detector=DETECTOR)
     monkeypatch.undo()
     report = prepare_corpus(scan_grid(corpus), tmp_path, FACE, 0, False, detector=DETECTOR)
     assert report.reused == 1
@@ -168,7 +170,6 @@ def test_broken_clips_are_skipped_with_a_reason_and_not_tried_again(corpus, tmp_
     report = prepare_corpus(scan_grid(root), out, FACE, 0, False, detector=Sees(TRUTH))
     reasons = {skipped.id: skipped.reason for skipped in report.skipped}
     expected = {
-        "s1/cut": "damaged or cut off",
         "s1/faceless": "no face found in 20 of 20 frames",
         "s1/short": "too short: 6 frames",
         "s1/silent": "no sound",
@@ -179,20 +180,18 @@ def test_broken_clips_are_skipped_with_a_reason_and_not_tried_again(corpus, tmp_
     for identity, reason in expected.items():
         assert reason in reasons[identity]
         assert "\n" not in reasons[identity]
-    assert [row.id for row in ClipStore(out).manifest] == ["s1/good"]
-    assert read_skipped(out) == report.skipped
-    text = (out / "report.txt").read_text()
-    assert "s1/short\ttoo short" in text
+    assert [row.id for row in ClipStore(out).manifest] == ["s1/cut", "s1/good"]
+    assert [read_skipped(out, skipped.id) for skipped in report.skipped] == report.skipped
     assert is_prepared(scan_grid(root), out, FACE, detector=Sees(TRUTH))
 
     (root / "s1/short.mpg").write_bytes((root / "s1/good.mpg").read_bytes())  # replaced by the user
     again = prepare_corpus(scan_grid(root), out, FACE, 0, False, detector=Sees(TRUTH))
-    assert len(again.rows) == 2
-    assert len(again.skipped) == 5
+    assert len(again.rows) == 3
+    assert len(again.skipped) == 4
 
 
 def test_nothing_usable_is_an_error_of_one_line(corpus, tmp_path):
-    with pytest.raises(ValueError, match="none of 3 clips could be prepared; s1/a: no face found"):
+    with pytest.raises(ValueError, match="none of 3 sources could be prepared; s1/a: no face found"):
         prepare_corpus(scan_grid(corpus), tmp_path, FACE, 0, False, detector=BLIND)
 
 
