@@ -4,20 +4,27 @@ GRID comes in two layouts, both read here:
     s1/bbaf2n.mpg                      sound inside; words in s1/align/, alignments/s1/, align/s1/ or beside it
     s1/bbaf2n/000.jpg ...              frames as images; sound in a .wav of the same name, anywhere below the root
 and other packings with the same names at other depths (s1/video/mpg_6000/bbaf2n.mpg).
-The collected corpus is <root>/<speaker>/<view>/<take>.mp4.
+The collected corpus is <root>/<speaker>/<view>/<take>.mp4. Any other folder is taken as it is: every video below it is a
+source, and the first folder on the way to it the speaker.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.prepare.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-FRONT_VIEW = "front"  # GRID has one view, from the front
+FRONT_VIEW = "front"  # GRID has one view, from the front; of web videos the view is not known
+_MORE_SUFFIXES = (".3gp", ".flv", ".m2ts", ".m4v", ".mpeg", ".mts", ".ogv", ".ts", ".wmv")  # seen in the wild
+_LONGEST_NAME = 80  # characters of a part of an id; file systems allow 255 bytes, some of which go to suffixes
+_PART = re.compile(r"-\d{3,}$")  # how the clips of one source are told apart
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,46 @@ def scan_collected(root: Path) -> list[SourceClip]:
     if not clips:
         raise ValueError(f"{root} holds no take: expected <speaker>/<view>/<take>.mp4")
     return sorted(clips, key=lambda clip: clip.id)
+
+
+def scan_folder(root: Path) -> list[SourceClip]:
+    """Every video below a folder, sorted by id; hidden files and folders are left out.
+
+    The id is the path below the root without its suffix, in plain letters, digits, `_`, `-` and `.`; where that is not
+    the name itself, or not the only one, a few letters of a hash of the path follow. A .wav or .align file of the same
+    name beside the video is its sound or its words.
+
+    Raises:
+        ValueError: the folder is missing or holds no video.
+    """
+    root = _existing(root)
+    suffixes = (*VIDEO_SUFFIXES, *_MORE_SUFFIXES)
+    videos = [folder / name for folder, names in _walk(root) for name in names]
+    videos = [path for path in videos if path.suffix.lower() in suffixes]
+    if not videos:
+        raise ValueError(f"{root} holds no video: expected files ending in {', '.join(sorted(suffixes))}")
+    plain = {path: "/".join(map(_plain, path.relative_to(root).with_suffix("").parts)) for path in videos}
+    # file systems that do not tell capital letters apart would write two clips into one file
+    times = Counter(name.casefold() for name in plain.values())
+    clips = []
+    for path, name in plain.items():
+        relative = path.relative_to(root)
+        stem = _PART.sub("", name).casefold()
+        taken = times[name.casefold()] > 1 or (stem != name.casefold() and stem in times)
+        if taken or name != relative.with_suffix("").as_posix():
+            name = f"{name}_{hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]}"
+        speaker = name.split("/")[0] if len(relative.parts) == 1 else _plain(relative.parts[0])
+        beside = (path.with_suffix(suffix) for suffix in (".wav", ".align"))
+        audio, alignment = (file if file.exists() else None for file in beside)
+        clips.append(SourceClip(name, speaker, FRONT_VIEW, path, audio, alignment))
+    return sorted(clips, key=lambda clip: clip.id)
+
+
+def _plain(name: str) -> str:
+    """A name that every file system and shell takes: accents are dropped, all else that is unusual becomes `_`."""
+    letters = unicodedata.normalize("NFKD", os.fsencode(name).decode(errors="replace"))
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9._-]", "_", letters).lstrip(".-")[:_LONGEST_NAME].rstrip(".") or "_"
 
 
 def _existing(root: Path) -> Path:

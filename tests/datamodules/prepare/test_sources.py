@@ -1,10 +1,12 @@
 """Finding the clips of a corpus in the packings that are about."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from datamodules.prepare.sources import scan_collected, scan_grid
+from datamodules.prepare.sources import scan_collected, scan_folder, scan_grid
 
 
 def touch(root: Path, *names: str) -> None:
@@ -59,3 +61,46 @@ def test_missing_and_empty_roots_say_what_is_expected(tmp_path, scan):
         scan(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"expected <speaker>"):
         scan(tmp_path)
+
+
+def test_any_folder_of_videos(tmp_path):
+    touch(
+        tmp_path,
+        "ann/talk.mp4",
+        "ann/2024/walk.MOV",
+        "ann/talk.wav",
+        "solo.webm",
+        "notes.txt",
+        ".trash/x.mp4",
+        "a/.b.mp4",
+    )
+    clips = {clip.id: clip for clip in scan_folder(tmp_path)}
+    assert list(clips) == ["ann/2024/walk", "ann/talk", "solo"]
+    assert [clip.speaker for clip in clips.values()] == ["ann", "ann", "solo"]
+    assert clips["ann/talk"].audio == tmp_path / "ann/talk.wav"
+    assert clips["solo"].audio is None
+    with pytest.raises(ValueError, match="holds no video"):
+        scan_folder(tmp_path / "ann/2024/..//..//a")
+
+
+def test_ids_are_plain_and_unique_whatever_the_names(tmp_path):
+    names = [
+        "my talk.mp4", "my_talk.mp4", "50%.mp4", "50%20.mp4", "é.mp4", "e.mp4", "日本語.mp4", "中文字.mp4", "..a.b..mp4",
+        "x.mp4", "x.mov", "X.mkv", "x-001.mp4", "y-001.mp4", "-rf.mp4", "a;b&c.mp4", "n" * 200 + ".mp4", "n" * 201 + ".mp4",
+        "new\nline.mp4", "{braces}[1]*?.mp4", "d.d/e e/f.mp4", "d.d/e_e/f.mp4",
+    ]  # fmt: skip
+    touch(tmp_path, *names)
+    undecodable = os.fsencode(tmp_path) + b"/\xff\xfe.mp4"
+    with open(undecodable, "wb"):
+        pass
+    clips = scan_folder(tmp_path)
+    shown = [name for name in names if not name.startswith(".")]
+    ids = [clip.id for clip in clips]
+    assert len({identity.casefold() for identity in ids}) == len(clips) == len(shown) + 1
+    for identity in ids:
+        assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,90}/?)+", identity), identity
+    assert "y-001" in ids  # a name that is plain already and nobody else's stays
+    # the clips of one source are named after it, with numbers: no other source may have such a name
+    parts = [re.sub(r"-\d{3,}$", "", identity) for identity in ids if re.search(r"-\d{3,}$", identity)]
+    assert not set(parts) & set(ids)
+    assert ids == [clip.id for clip in scan_folder(tmp_path)]
