@@ -9,13 +9,13 @@ from datamodules.prepare.sources import SourceClip, scan_folder
 class FolderDataModule(CorpusDataModule):
     """Every video below a folder; see `CorpusDataModule` for the arguments.
 
-    The first folder below the root names the speaker; a video that lies in the root itself is a speaker of its own. State
-    the consent of the people who are seen in `settings`.
+    The first folder below the root names the speaker; a video in the root itself is a speaker of its own. State the
+    consent of the people who are seen in `settings`.
     """
 
     corpus = "folder of videos"
     consent = "not stated"
-    default_split = "hash"
+    default_split = "duration"  # a person may be seen in a single clip, so hold out the end of it
 
     def scan(self) -> list[SourceClip]:
         """Find the videos."""

@@ -41,6 +41,7 @@ from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
 from datamodules.prepare.spans import LeftOut
 from datamodules.prepare.track import FaceTracker
 from model_zoo.face.detector import FaceDetector
+from model_zoo.face.landmark_files import LandmarkFiles
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import apply_similarity
 from model_zoo.functional.masks import mouth_box, mouth_region
@@ -149,7 +150,10 @@ class ClipMaker:
         seen = tracker.found
         if seen.num_frames < NUM_FRAMES:
             raise ValueError(f"too short: {seen.num_frames} frames at 25 a second, at least {NUM_FRAMES} are needed")
-        landmarks = chosen_face(seen, self.settings.choice, samples)
+        if isinstance(self.detector, LandmarkFiles):
+            landmarks = self.detector.of(source.video, source.id, seen.num_frames)
+        else:
+            landmarks = chosen_face(seen, self.settings.choice, samples)
         parts, left_out = fit_spans(self.face, landmarks, seen.cuts)
         sync = _Unknown()  # until the estimate is connected
         sure = self.settings.correct_offset and sync.confidence >= MIN_CONFIDENCE
@@ -182,7 +186,7 @@ class ClipMaker:
                 transcript=transcript(heard.words_of(part.span)),
                 residual=float(part.fit.residual[part.fit.valid].mean()),
                 noise=float(part.fit.noise),
-                faces=seen.most_faces(*part.span),
+                faces=max(1, seen.most_faces(*part.span)),
                 dropped=json.dumps(dropped, ensure_ascii=False) if dropped and number == 1 else "",
                 **about,
             )

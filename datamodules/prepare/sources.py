@@ -4,8 +4,8 @@ GRID comes in two layouts, both read here:
     s1/bbaf2n.mpg                      sound inside; words in s1/align/, alignments/s1/, align/s1/ or beside it
     s1/bbaf2n/000.jpg ...              frames as images; sound in a .wav of the same name, anywhere below the root
 and other packings with the same names at other depths (s1/video/mpg_6000/bbaf2n.mpg).
-The collected corpus is <root>/<speaker>/<view>/<take>.mp4. Any other folder is taken as it is: every video below it is a
-source, and the first folder on the way to it the speaker.
+The collected corpus is <root>/<speaker>/<view>/<take>.mp4. Any other folder is taken as it is: every video below it is
+a source, and the first folder on the way to it the speaker.
 """
 
 from __future__ import annotations

@@ -85,8 +85,9 @@ def test_any_folder_of_videos(tmp_path):
 
 def test_ids_are_plain_and_unique_whatever_the_names(tmp_path):
     names = [
-        "my talk.mp4", "my_talk.mp4", "50%.mp4", "50%20.mp4", "é.mp4", "e.mp4", "日本語.mp4", "中文字.mp4", "..a.b..mp4",
-        "x.mp4", "x.mov", "X.mkv", "x-001.mp4", "y-001.mp4", "-rf.mp4", "a;b&c.mp4", "n" * 200 + ".mp4", "n" * 201 + ".mp4",
+        "my talk.mp4", "my_talk.mp4", "50%.mp4", "50%20.mp4", "é.mp4", "e.mp4", "日本語.mp4", "中文字.mp4",
+        "..a.b..mp4", "x.mp4", "x.mov", "X.mkv", "x-001.mp4", "y-001.mp4", "-rf.mp4", "a;b&c.mp4",
+        "n" * 200 + ".mp4", "n" * 201 + ".mp4",
         "new\nline.mp4", "{braces}[1]*?.mp4", "d.d/e e/f.mp4", "d.d/e_e/f.mp4",
     ]  # fmt: skip
     touch(tmp_path, *names)
