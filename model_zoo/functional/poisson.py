@@ -52,8 +52,7 @@ def poisson_blend(
     """
     _check(target, source, mask)
     blended = target.clone()
-    bounds = _bounds(mask)
-    if bounds is None:
+    if not mask.numel():
         return blended
     compiled = target.device.type == "cpu" if compiled is None else compiled
     unit = GREY_LEVELS["float" if target.is_floating_point() else "uint8"] * tolerance
@@ -74,7 +73,7 @@ def _blend(target: Tensor, source: Tensor, mask: Tensor, tolerance: float, compi
         raise ValueError("the mask covers its whole frame: leave a pixel of the target for the blend to start from")
     source_float = source.float()
     difference = target.float() - source_float
-    if not difference.isfinite().all():
+    if not difference.sum().isfinite():  # one value that is not makes the sum so
         raise ValueError("target or source are not finite in or around the mask: drop the frame")
     if compiled:
         solve_numba(inside_B1HW[0, 0].contiguous().numpy(), difference[0].numpy(), tolerance)
@@ -91,11 +90,11 @@ def _blend(target: Tensor, source: Tensor, mask: Tensor, tolerance: float, compi
 
 def _bounds(mask: Bool[Tensor, "B 1 H W"]) -> tuple[slice, slice] | None:
     """Rows and columns of the mask with a margin of one pixel within the image; None where it is empty."""
-    inside = (mask > 0).flatten(0, 1).any(0)
-    rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
-    if not len(rows):
+    inside = mask.flatten(0, 1).amax(0)
+    rows, columns = ((inside.amax(axis) > 0).nonzero().tolist() for axis in (1, 0))
+    if not rows:
         return None
-    (top, bottom), (left, right) = ((int(part[0]), int(part[-1])) for part in (rows, columns))
+    (top,), (bottom,), (left,), (right,) = rows[0], rows[-1], columns[0], columns[-1]
     return slice(max(0, top - 1), bottom + 2), slice(max(0, left - 1), right + 2)
 
 
@@ -109,5 +108,6 @@ def _check(target: Tensor, source: Tensor, mask: Tensor) -> None:
         raise ValueError(f"target and source must both be float or uint8, got {target.dtype} and {source.dtype}")
     if mask.shape != (len(target), 1, *target.shape[-2:]):
         raise ValueError(f"mask must be (B, 1, H, W) of the frames, got {tuple(mask.shape)}")
-    if mask.is_floating_point() and len(mask) and not bool(((mask >= 0) & (mask <= 1)).all()):
+    low, high = mask.aminmax() if mask.numel() else (0.0, 1.0)
+    if not (low >= 0 and high <= 1):
         raise ValueError("mask must lie in [0, 1] and hold no NaN")
