@@ -25,14 +25,15 @@ class AudioToLandmark(nn.Module):
         num_cepstra: C.
         hidden: width of the LSTM layers.
         num_layers: LSTM layers.
+        rows_per_step: MFCC rows that a step of the LSTM reads.
     """
 
     landmark_mean: Float[Tensor, "L 2"]
     landmark_std: Float[Tensor, "L 2"]
 
-    def __init__(self, num_cepstra: int = 13, hidden: int = 256, num_layers: int = 3) -> None:
+    def __init__(self, num_cepstra: int = 13, hidden: int = 256, num_layers: int = 3, rows_per_step: int = 1) -> None:
         super().__init__()
-        self.encoder = WindowEncoder(num_cepstra, hidden, num_layers)
+        self.encoder = WindowEncoder(num_cepstra, hidden, num_layers, rows_per_step)
         self.to_landmarks = nn.Linear(hidden, NUM_MOUTH_LANDMARKS * 2)
         self.register_buffer("landmark_mean", torch.zeros(NUM_MOUTH_LANDMARKS, 2))
         self.register_buffer("landmark_std", torch.ones(NUM_MOUTH_LANDMARKS, 2))

@@ -28,6 +28,8 @@ class AudioIdRemoval(nn.Module):
         num_cepstra: C.
         num_components: K.
         hidden: width of the LSTM that infers λ.
+        num_layers: layers of it.
+        component_std: deviation of the components at the start.
         scope: 'window': λ from the LSTM's last state. 'clip': from the mean of all its states, those
             of the context where one is given.
 
@@ -41,16 +43,18 @@ class AudioIdRemoval(nn.Module):
         num_components: int = NUM_COMPONENTS,
         hidden: int = 128,
         scope: Literal["window", "clip"] = "window",
+        num_layers: int = 1,
+        component_std: float = COMPONENT_STD,
     ) -> None:
         super().__init__()
         if scope not in ("window", "clip"):
             raise ValueError(f"scope of ID removal must be 'window' or 'clip', got {scope!r}")
         self.scope = scope
-        self.lstm = nn.LSTM(num_cepstra, hidden, batch_first=True)
+        self.lstm = nn.LSTM(num_cepstra, hidden, num_layers, batch_first=True)
         self.to_weights = nn.Linear(hidden, num_components)
         nn.init.zeros_(self.to_weights.weight)
         nn.init.zeros_(self.to_weights.bias)
-        self.components = nn.Parameter(COMPONENT_STD * torch.randn(num_components, num_cepstra, num_cepstra + 1))
+        self.components = nn.Parameter(component_std * torch.randn(num_components, num_cepstra, num_cepstra + 1))
 
     def forward(
         self, x_BAC: Float[Tensor, "B A C"], context: Float[Tensor, "B N C"] | None = None
@@ -77,14 +81,6 @@ class AudioIdRemoval(nn.Module):
             return self.to_weights(self.lstm(x_BAC)[0].mean(1))
         return self.to_weights(self.lstm(x_BAC)[1][0][-1])
 
-    def running_weights(self, x_BAC: Float[Tensor, "B A C"]) -> Float[Tensor, "B A K"]:
-        """λ after each audio frame of a stream; with scope 'clip' the last row is that of the whole utterance."""
-        states_BAH = self.lstm(x_BAC)[0]
-        if self.scope == "clip":
-            num_heard = torch.arange(1, states_BAH.shape[1] + 1, device=x_BAC.device)
-            states_BAH = states_BAH.cumsum(1) / num_heard[:, None]
-        return self.to_weights(states_BAH)
-
     def transform(self, weights_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C D"]:
         """W̄ = I + Σ_j λ_j W̄^j, of C rows and D = C + 1 columns, the last of which is the offset."""
         change_BCD = torch.einsum("bk,kcd->bcd", weights_BK, self.components)
@@ -96,3 +92,32 @@ class AudioIdRemoval(nn.Module):
         # The identity is added as x itself: at the start x' equals x to the last bit.
         change_BCD = torch.einsum("bk,kcd->bcd", weights_BK, self.components)
         return x_BAC + torch.baddbmm(change_BCD[:, None, :, -1], x_BAC, change_BCD[:, :, :-1].mT)
+
+
+class RunningWeights:
+    """λ of scope 'clip' while somebody speaks: the mean over the states so far; its last row is the utterance's.
+
+    Args:
+        network: ID removal of scope 'clip'.
+
+    Raises:
+        ValueError: it has another scope.
+    """
+
+    def __init__(self, network: AudioIdRemoval) -> None:
+        if network.scope != "clip":
+            raise ValueError("only scope 'clip' infers λ from what was heard so far")
+        self._network = network
+        self._state: tuple[Tensor, Tensor] | None = None
+        self._sum: Tensor | float = 0.0
+        self._count = 0
+
+    def __call__(self, x_AC: Float[Tensor, "A C"]) -> Float[Tensor, "A K"]:
+        """λ after each of the next rows of standardised MFCC."""
+        if len(x_AC) == 0:
+            return x_AC.new_zeros(0, self._network.to_weights.out_features)
+        states, self._state = self._network.lstm(x_AC, self._state)
+        sums = self._sum + states.double().cumsum(0)  # hours of float32 would lose the newest rows
+        counts = self._count + torch.arange(1, len(x_AC) + 1, device=x_AC.device)
+        self._sum, self._count = sums[-1], self._count + len(x_AC)
+        return self._network.to_weights((sums / counts[:, None]).float())

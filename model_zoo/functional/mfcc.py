@@ -57,6 +57,39 @@ def mfcc(waveform: Float[Tensor, "... N"], num_cepstra: int = 13) -> Float[Tenso
     return _cepstra(emphasised.unfold(-1, WINDOW, HOP)[..., :num_rows, :], num_cepstra)
 
 
+class MfccStream:
+    """`mfcc` of a sound that comes in blocks: the same rows, each as soon as its window has been heard.
+
+    Args:
+        num_cepstra: C.
+    """
+
+    def __init__(self, num_cepstra: int = 13) -> None:
+        self._num_cepstra = num_cepstra
+        self._held = torch.zeros(WINDOW // 2 + 1)  # from the sample before the next row's window on
+        self._samples = self._rows = 0
+
+    def push(self, samples: Float[Tensor, "N"]) -> Float[Tensor, "A C"]:
+        """Hear more; the rows that are complete now, maybe none."""
+        self._samples += len(samples)
+        self._held = torch.cat([self._held, samples.to(self._held)])
+        return self._take((len(self._held) - 1 - WINDOW) // HOP + 1)
+
+    def finish(self) -> Float[Tensor, "A C"]:
+        """The last rows, with digital silence after the end."""
+        missing = math.ceil(self._samples / HOP) - self._rows
+        self._held = F.pad(self._held, (0, max(0, missing) * HOP + WINDOW))
+        return self._take(missing)
+
+    def _take(self, count: int) -> Float[Tensor, "A C"]:
+        if count <= 0:
+            return self._held.new_zeros(0, self._num_cepstra)
+        heard = self._held[: 1 + WINDOW + HOP * (count - 1)]
+        self._held, self._rows = self._held[HOP * count :], self._rows + count
+        emphasised = heard[1:] - PRE_EMPHASIS * heard[:-1]
+        return _cepstra(emphasised.unfold(-1, WINDOW, HOP), self._num_cepstra)
+
+
 def silence_mfcc(num_cepstra: int = 13) -> Float[Tensor, "C"]:
     """The MFCC row of digital silence."""
     return _cepstra(torch.zeros(WINDOW), num_cepstra)

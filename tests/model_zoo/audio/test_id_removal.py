@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model_zoo.audio.id_removal import AudioIdRemoval
+from model_zoo.audio.id_removal import AudioIdRemoval, RunningWeights
 
 from ..golden import digest, fill, wave
 
@@ -58,12 +58,20 @@ def test_can_undo_an_affine_change_of_voice():
     torch.testing.assert_close(network.adapt(heard, torch.ones(1, 1)), x, atol=1e-5, rtol=0)
 
 
-def test_running_weights_end_at_those_of_the_whole(network):
-    fill(network)
-    x = wave(2, 60, 13)
-    running = network.running_weights(x)
-    torch.testing.assert_close(running[:, -1], network.weights(x))
-    torch.testing.assert_close(running[:, 19], network.weights(x[:, :20]))
+def test_running_weights_end_at_those_of_the_whole():
+    network = fill(AudioIdRemoval(scope="clip"))
+    x = wave(60, 13)
+    running = RunningWeights(network)
+    found = torch.cat([running(x[:7]), running(x[7:7]), running(x[7:])])
+    torch.testing.assert_close(found[-1], network.weights(x[None])[0])
+    torch.testing.assert_close(found[19], network.weights(x[None, :20])[0])
+
+
+def test_depth_and_start_are_settings():
+    network = AudioIdRemoval(num_layers=2, component_std=0.1)
+    assert network.lstm.num_layers == 2
+    assert 0.09 < network.components.std().item() < 0.11
+    assert torch.equal(network(wave(2, 100, 13))[0], wave(2, 100, 13))
 
 
 def test_context_decides_in_scope_clip_and_is_refused_in_scope_window():
