@@ -7,42 +7,42 @@ Landmarks and boxes are in pixels of a 256-pixel crop whatever the scale of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from model_zoo.functional.masks import noise_fields
+from model_zoo.render.frame_windows import FrameWindows
 
 CROP_UNITS = 256  # landmarks, boxes and poses are in pixels of a crop of this side
 NUM_FRAMES = 7  # t-6..t, §3.3.1 of Song et al. 2020
 
 
-class _Movable:
-    """Moves and pins every tensor of a frozen dataclass, nested ones included."""
+class _Batch:
+    """Moves, pins and cuts whatever a frozen dataclass holds, nested batches included."""
 
-    def _map(self, function) -> Self:
-        moved = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                value = function(value)
-            elif is_dataclass(value):
-                value = value._map(function)  # type: ignore[union-attr]
-            moved[field.name] = value
-        return type(self)(**moved)
+    def _map(self, function: Callable) -> Self:
+        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Copy of the batch with every tensor on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Copy of the batch on `device`."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """Copy of the batch in page-locked memory (called by the DataLoader)."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self._map(lambda value: value.pin_memory())
+
+    def cut(self, start: int, stop: int) -> Self:
+        """Samples start..stop-1; frames stay shared."""
+        return self._map(lambda value: value[start:stop] if isinstance(value, Tensor) else value.cut(start, stop))
 
 
 @dataclass(frozen=True)
-class SpeechBatch(_Movable):
+class SpeechBatch(_Batch):
     """Speech windows with the face that was seen while they were spoken.
 
     Attributes:
@@ -51,6 +51,8 @@ class SpeechBatch(_Movable):
         landmarks: projected from the fit, px at 256.
         speaker: index into the datamodule's list of training speakers; -1 for others.
         clip: index into the datamodule's list of clips. frame: t.
+        silent: whether nobody speaks at these frames. closed_gap: inner-lip gap of the clip's closed mouth, px at 256.
+        utterance: rows of the same speech from which ID removal of scope 'clip' infers λ; none (U = 0) otherwise.
     """
 
     mfcc: Float[Tensor, "B A C"]
@@ -61,47 +63,80 @@ class SpeechBatch(_Movable):
     speaker: Int[Tensor, "B"]
     clip: Int[Tensor, "B"]
     frame: Int[Tensor, "B"]
+    silent: Bool[Tensor, "B T"]
+    closed_gap: Float[Tensor, "B"]
+    utterance: Float[Tensor, "B U C"]
+
+    def __len__(self) -> int:
+        return len(self.clip)
 
 
 @dataclass(frozen=True)
-class VideoBatch(_Movable):
+class VideoBatch(_Batch):
     """Seven frames of a target, with what is needed to mask, score and compare frame t.
 
+    Pixels are bytes of a bank that the samples, and the batches that were decoded together, share; the properties make
+    images of them, float32 in [-1, 1], on the batch's device.
+
     Attributes:
-        frames: crops t-6..t in [-1, 1]; before the start frame 0 is repeated.
-        landmarks: projected from the fit, px at 256, of the same frames.
+        windows: crops t-6..t; before the start frame 0 is repeated. Their landmarks: projected from the fit, px at 256.
         mouth_box: what is masked; one box (x0, y0, x1, y1) a clip, px at 256.
         mouth_region: what mouth-only scores cover; px at 256, independent of the mouth box.
-        noise: what fills the box, uniform in [-1, 1].
-        mean_frame: mean crop of the clip, the trivial predictor `mean-frame`.
-        other_frame: another frame of the same clip, seeded, the trivial predictor `copy-mouth`.
+        noise_number: which noise field fills the box.
+        mean_row: where in the bank the clip's mean crop is, the trivial predictor `mean-frame`.
+        other_row: another frame of the same clip, seeded, the trivial predictor `copy-mouth`.
         clip: index into the datamodule's list of clips. frame: t.
     """
 
-    frames: Float[Tensor, "B T 3 H W"]
-    landmarks: Float[Tensor, "B T 68 2"]
+    windows: FrameWindows
     mouth_box: Float[Tensor, "B 4"]
     mouth_region: Float[Tensor, "B 4"]
-    noise: Float[Tensor, "B 3 H W"]
-    mean_frame: Float[Tensor, "B 3 H W"]
-    other_frame: Float[Tensor, "B 3 H W"]
+    noise_number: Int[Tensor, "B"]
+    mean_row: Int[Tensor, "B"]
+    other_row: Int[Tensor, "B"]
     clip: Int[Tensor, "B"]
     frame: Int[Tensor, "B"]
 
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    @property
+    def frames(self) -> Float[Tensor, "B T 3 H W"]:
+        """Crops t-6..t."""
+        return self.windows.bank.frames(self.windows.rows)
+
+    @property
+    def target(self) -> Float[Tensor, "B 3 H W"]:
+        """Crop t."""
+        return self.windows.last
+
+    @property
+    def landmarks(self) -> Float[Tensor, "B T 68 2"]:
+        """Of frames t-6..t, px at 256."""
+        return self.windows.bank.landmarks[self.windows.rows]
+
+    @property
+    def noise(self) -> Float[Tensor, "B 3 H W"]:
+        """What fills the box, uniform."""
+        return noise_fields(self.noise_number, self.windows.bank.size)
+
+    @property
+    def mean_frame(self) -> Float[Tensor, "B 3 H W"]:
+        """Mean crop of the clip."""
+        return self.windows.bank.frames(self.mean_row)
+
+    @property
+    def other_frame(self) -> Float[Tensor, "B 3 H W"]:
+        """Another frame of the clip."""
+        return self.windows.bank.frames(self.other_row)
+
 
 @dataclass(frozen=True)
-class JointBatch(_Movable):
+class JointBatch(_Batch):
     """The same windows as speech and as video: A = 124 audio frames for 7 video frames."""
 
     speech: SpeechBatch
     video: VideoBatch
 
-
-def collate(samples: list) -> SpeechBatch | VideoBatch | JointBatch:
-    """Stack unbatched samples (the same dataclasses without the B axis) into one batch."""
-    first = samples[0]
-    stacked = {}
-    for field in fields(first):
-        values = [getattr(sample, field.name) for sample in samples]
-        stacked[field.name] = torch.stack(values) if isinstance(values[0], Tensor) else collate(values)
-    return type(first)(**stacked)
+    def __len__(self) -> int:
+        return len(self.speech)

@@ -1,29 +1,34 @@
 """Datasets over a clip store: a sample is a frame t with the audio and the frames around it.
 
-Only frames whose seven frames all carry a fit are samples (before the start frame 0 is repeated). Shape legend as in
-`datamodules.batch`.
+Only frames whose seven frames all carry a fit are samples (before the start frame 0 is repeated). The samples of a unit
+are read together: every crop that any of them needs is decoded once. Shape legend as in `datamodules.batch`, and N
+frames of a bank.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from datamodules.batch import NUM_FRAMES, JointBatch, SpeechBatch, VideoBatch
 from datamodules.clip_store import Clip, ClipStore
-from datamodules.sampler import SampleKey
-from model_zoo.functional.masks import noise_field
-from model_zoo.functional.mfcc import audio_window
+from datamodules.hearing import Hearing
+from datamodules.sampler import Unit
+from model_zoo.functional.masks import noise_number
+from model_zoo.render.frame_windows import FrameBank, FrameWindows
 
 Kind = Literal["speech", "video", "joint"]
 KINDS: tuple[Kind, ...] = ("speech", "video", "joint")
+Batch = SpeechBatch | VideoBatch | JointBatch
+OTHER_STRETCH = 32  # frames that share, but for themselves, one draw of `other_frame` in training
 
 
 class Names(NamedTuple):
@@ -38,12 +43,13 @@ class ClipWindows(Dataset):
 
     Args:
         store: the prepared corpus.
-        clip_ids: clips to draw from, in order.
+        clips: frames to draw from each clip, in order of the clips; the frames before them may be looked at.
         names: what `clip` and `speaker` of a sample index.
         kind: "speech" (one frame, no pixels), "video" (seven frames, no sound) or "joint".
         crop_size: side of the crops, px.
         seed: of noise and `other_frame`.
         training: randomness from (seed, epoch, sample) rather than one noise field a clip.
+        hearing: how the speech part is made; the stored MFCC as they are by default.
 
     Raises:
         ValueError: there is no such kind.
@@ -52,32 +58,35 @@ class ClipWindows(Dataset):
     def __init__(
         self,
         store: ClipStore,
-        clip_ids: Sequence[str],
+        clips: Mapping[str, range],
         names: Names,
         kind: Kind,
         crop_size: int,
         seed: int,
         training: bool,
+        hearing: Hearing | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sample {kind!r}: expected one of {', '.join(KINDS)}")
-        self.store, self.clip_ids, self.kind = store, list(clip_ids), kind
-        self.crop_size, self.seed, self.training = crop_size, seed, training
-        self.num_frames = 1 if kind == "speech" else NUM_FRAMES
+        self.store, self.kind, self.crop_size = store, kind, crop_size
+        self.clip_ids, self._ranges = list(clips), list(clips.values())
+        self.seed, self.training = seed, training
+        self.hearing = hearing or Hearing()
+        alone = self.hearing.num_frames if training else 1
+        self.num_frames = alone if kind == "speech" else NUM_FRAMES
         self._clip_number = {clip: number for number, clip in enumerate(names.clips)}
         self._speaker_number = {speaker: number for number, speaker in enumerate(names.speakers)}
-        frames = [self._sample_frames(clip) for clip in self.clip_ids]
+        frames = [self._sample_frames(*item) for item in clips.items()]
         self._frame = np.concatenate([np.empty(0, np.int64), *frames])
         self._stop = np.cumsum([len(frame) for frame in frames], dtype=np.int64)
 
-    def _sample_frames(self, clip_id: str) -> np.ndarray:
+    def _sample_frames(self, clip_id: str, frames: range) -> np.ndarray:
+        chosen = np.arange(frames.start, frames.stop)
         row = self.store.row(clip_id)
         if row.valid_frames == row.frames:
-            return np.arange(row.frames)
-        valid = self.store.open(clip_id).valid.numpy()
-        first = np.maximum(np.arange(len(valid)) - self.num_frames + 1, 0)
-        missing = np.concatenate([[0], np.cumsum(~valid)])
-        return np.flatnonzero(missing[first] == missing[1:])
+            return chosen
+        missing = np.concatenate([[0], np.cumsum(~self.store.open(clip_id).valid.numpy())])
+        return chosen[missing[np.maximum(chosen - self.num_frames + 1, 0)] == missing[chosen + 1]]
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -86,74 +95,145 @@ class ClipWindows(Dataset):
         """(start, stop) of the samples of each clip, in order."""
         return list(zip([0, *self._stop[:-1].tolist()], self._stop.tolist(), strict=True))
 
-    def __getitem__(self, key: SampleKey | int) -> SpeechBatch | VideoBatch | JointBatch:
-        return self.__getitems__([key])[0]
+    def __getitem__(self, sample: int) -> Batch:
+        """One sample of the first epoch, as a batch of one."""
+        return self.__getitems__(Unit(0, np.array([sample])))
 
-    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[SpeechBatch | VideoBatch | JointBatch]:
-        """Samples of a whole batch: crops that several of them share are decoded once."""
-        crops = _CropCache(self.crop_size)
-        return [self._sample(*(key if isinstance(key, tuple) else (0, key)), crops) for key in keys]
-
-    def _sample(self, epoch: int, index: int, crops: _CropCache) -> SpeechBatch | VideoBatch | JointBatch:
-        clip = self.store.open(self.clip_ids[int(np.searchsorted(self._stop, index, side="right"))])
-        frame = int(self._frame[index])
+    def __getitems__(self, unit: Unit) -> Batch:
+        """All samples of a unit as one batch, which is cut into the unit's batches."""
+        clips = np.searchsorted(self._stop, unit.samples, side="right")
+        parts = [_Part(self, int(clip), np.flatnonzero(clips == clip), unit) for clip in np.unique(clips)]
         if self.kind == "speech":
-            return self._speech(clip, frame)
-        video = self._video(clip, frame, epoch, index, crops)
-        return video if self.kind == "video" else JointBatch(self._speech(clip, frame), video)
+            return self._speech(parts)
+        video = self._video(parts)
+        return video if self.kind == "video" else JointBatch(self._speech(parts), video)
 
-    def _window(self, frame: int) -> list[int]:
-        return [max(0, past) for past in range(frame - self.num_frames + 1, frame + 1)]
-
-    def _speech(self, clip: Clip, frame: int) -> SpeechBatch:
-        window = self._window(frame)
+    def _speech(self, parts: list[_Part]) -> SpeechBatch:
         return SpeechBatch(
-            mfcc=audio_window(clip.mfcc, frame, self.num_frames).clone(),
-            expression=clip.expression[window],
-            pose=clip.pose[window],
-            shape=clip.shape,
-            landmarks=clip.landmarks[window],
-            speaker=torch.tensor(self._speaker_number.get(clip.row.speaker, -1)),
-            clip=torch.tensor(self._clip_number[clip.id]),
-            frame=torch.tensor(frame),
+            mfcc=_in_order(parts, [part.mfcc() for part in parts]),
+            expression=_in_order(parts, [part.clip.expression[part.windows] for part in parts]),
+            pose=_in_order(parts, [part.clip.pose[part.windows] for part in parts]),
+            shape=_in_order(parts, [part.each(part.clip.shape) for part in parts]),
+            landmarks=_in_order(parts, [part.clip.landmarks[part.windows] for part in parts]),
+            speaker=_in_order(
+                parts, [part.each(torch.tensor(self._speaker_number.get(part.clip.row.speaker, -1))) for part in parts]
+            ),
+            clip=self._numbers(parts),
+            frame=_in_order(parts, [part.frames for part in parts]),
+            silent=_in_order(parts, [self.hearing.silent(part.clip, part.windows) for part in parts]),
+            closed_gap=_in_order(parts, [part.each(self.hearing.closed_gap(part.clip)) for part in parts]),
+            utterance=_in_order(parts, [self.hearing.utterance(part.clip, part.frames.tolist()) for part in parts]),
         )
 
-    def _video(self, clip: Clip, frame: int, epoch: int, index: int, crops: _CropCache) -> VideoBatch:
-        window = self._window(frame)
-        seed = (self.seed, epoch, index) if self.training else (self.seed, clip.id)
+    def _video(self, parts: list[_Part]) -> VideoBatch:
+        seen = [part.windows.unique() for part in parts]
+        others = [part.others() for part in parts]
+        # The bank: what windows hold, clip after clip, then what only `other_frame` needs, then the mean crops.
+        alone = [other[~torch.isin(other, frames)].unique() for other, frames in zip(others, seen, strict=True)]
+        num_seen, num_alone = (int(sum(map(len, frames))) for frames in (seen, alone))
+        crops = _shared_bytes(num_seen + num_alone + len(parts), 3, self.crop_size, self.crop_size)
+        windows, other_rows, mean_rows = [], [], []
+        first, first_alone = 0, num_seen
+        for number, part in enumerate(parts):
+            part.decode(seen[number], crops[first:])
+            part.decode(alone[number], crops[first_alone:])
+            cv2.split(part.clip.mean_crop(self.crop_size), list(crops[num_seen + num_alone + number].numpy()))
+            windows.append(first + torch.searchsorted(seen[number], part.windows))
+            in_window = torch.isin(others[number], seen[number])
+            row, row_alone = (torch.searchsorted(frames, others[number]) for frames in (seen[number], alone[number]))
+            other_rows.append(torch.where(in_window, first + row, first_alone + row_alone))
+            mean_rows.append(part.each(torch.tensor(num_seen + num_alone + number)))
+            first, first_alone = first + len(seen[number]), first_alone + len(alone[number])
+        landmarks = torch.cat([part.clip.landmarks[frames] for part, frames in zip(parts, seen, strict=True)])
         return VideoBatch(
-            frames=to_image(np.stack([crops.get(clip, past) for past in window])),
-            landmarks=clip.landmarks[window],
-            mouth_box=clip.mouth_box,
-            mouth_region=clip.mouth_region,
-            noise=noise_field(*seed, size=self.crop_size),
-            mean_frame=to_image(clip.mean_crop(self.crop_size)),
-            other_frame=to_image(crops.get(clip, other_frame(clip.valid, frame, *seed))),
-            clip=torch.tensor(self._clip_number[clip.id]),
-            frame=torch.tensor(frame),
+            windows=FrameWindows(FrameBank(crops, landmarks), _in_order(parts, windows)),
+            mouth_box=_in_order(parts, [part.each(part.clip.mouth_box) for part in parts]),
+            mouth_region=_in_order(parts, [part.each(part.clip.mouth_region) for part in parts]),
+            noise_number=_in_order(parts, [part.noise_numbers() for part in parts]),
+            mean_row=_in_order(parts, mean_rows),
+            other_row=_in_order(parts, other_rows),
+            clip=self._numbers(parts),
+            frame=_in_order(parts, [part.frames for part in parts]),
         )
 
-
-class _CropCache:
-    """Crops that were decoded for one batch."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._crops: dict[tuple[str, int], np.ndarray] = {}
-
-    def get(self, clip: Clip, frame: int) -> UInt8[np.ndarray, "S S 3"]:
-        if (clip.id, frame) not in self._crops:
-            self._crops[clip.id, frame] = clip.crop(frame, self._size)
-        return self._crops[clip.id, frame]
+    def _numbers(self, parts: list[_Part]) -> Int[Tensor, "B"]:
+        return _in_order(parts, [part.each(torch.tensor(self._clip_number[part.clip.id])) for part in parts])
 
 
-def to_image(crop: UInt8[np.ndarray, "*T H W 3"]) -> Float[Tensor, "*T 3 H W"]:
-    """uint8 RGB of the disk as the networks want it, in [-1, 1]."""
-    return torch.from_numpy(crop).movedim(-1, -3).to(torch.float32).div_(127.5).sub_(1.0)
+class _Part:
+    """The samples of a unit that lie in one clip.
+
+    Attributes:
+        clip: the clip.
+        places: which samples of the unit they are.
+        frames: t of each, (B,).
+        windows: frames t-6..t of each, (B, T).
+    """
+
+    def __init__(self, data: ClipWindows, number: int, places: np.ndarray, unit: Unit) -> None:
+        self.clip: Clip = data.store.open(data.clip_ids[number])
+        self.places = places
+        self.samples = unit.samples[places]
+        self.frames = torch.from_numpy(data._frame[self.samples])
+        self.windows = (self.frames[:, None] + torch.arange(1 - data.num_frames, 1)).clamp_min(0)
+        self._data, self._epoch, self._range = data, unit.epoch, data._ranges[number]
+
+    def each(self, value: Tensor) -> Tensor:
+        """The same value for every sample."""
+        return value.expand(len(self.places), *value.shape)
+
+    def mfcc(self) -> Tensor:
+        """Audio windows, (B, A, C)."""
+        draws = [(self._epoch, sample) for sample in self.samples.tolist()] if self._data.training else None
+        return self._data.hearing.rows(self.clip, self.frames.tolist(), self._data.num_frames, draws)
+
+    def noise_numbers(self) -> Int[Tensor, "B"]:
+        """Of each sample's noise field."""
+        if not self._data.training:
+            return self.each(torch.tensor(noise_number(self._data.seed, self.clip.id)))
+        numbers = [noise_number(self._data.seed, self._epoch, sample) for sample in self.samples.tolist()]
+        return torch.tensor(numbers)
+
+    def others(self) -> Int[Tensor, "B"]:
+        """`other_frame` of each sample, from the frames that are on this side of the split."""
+        allowed = self._range.start + np.flatnonzero(self.clip.valid.numpy()[self._range.start : self._range.stop])
+        seed = (self._data.seed, self._epoch, self.clip.id) if self._data.training else (self._data.seed, self.clip.id)
+        stretch = OTHER_STRETCH if self._data.training else 1  # an evaluation draws for every frame
+        return torch.tensor([other_frame(allowed, frame, *seed, stretch=stretch) for frame in self.frames.tolist()])
+
+    def decode(self, frames: Int[Tensor, "N"], into: UInt8[Tensor, "N 3 H W"]) -> None:
+        """Crops of some frames."""
+        for frame, planes in zip(frames.tolist(), into.numpy(), strict=False):
+            cv2.split(self.clip.crop(frame, self._data.crop_size), list(planes))
 
 
-def other_frame(valid: Bool[Tensor, "T"], frame: int, *seed: int | str) -> int:
-    """A valid frame of the clip other than `frame`, drawn by the seed; `frame` itself if there is no other."""
-    others = [other for other in valid.nonzero().ravel().tolist() if other != frame]
-    digest = hashlib.blake2b("\0".join(map(str, (*seed, "other", frame))).encode(), digest_size=8).digest()
-    return others[int.from_bytes(digest) % len(others)] if others else frame
+def _in_order(parts: list[_Part], values: list[Tensor]) -> Tensor:
+    """One tensor of what the parts hold, in the order of the unit."""
+    joined = torch.cat(values)
+    order = torch.from_numpy(np.concatenate([part.places for part in parts]))
+    return torch.empty_like(joined, memory_format=torch.contiguous_format).index_copy_(0, order, joined)
+
+
+def _shared_bytes(*shape: int) -> UInt8[Tensor, "..."]:
+    """Unset bytes; in a loader process in memory that it shares with the trainer, so that they are not copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    size = int(np.prod(shape))
+    storage = torch.UntypedStorage._new_shared(size)  # as torch.utils.data.default_collate does
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+
+
+def other_frame(allowed: Int[np.ndarray, "N"], frame: int, *seed: int | str, stretch: int = 1) -> int:
+    """One of the allowed frames (sorted) other than `frame`, drawn by the seed; `frame` itself if there is no other.
+
+    Args:
+        stretch: so many consecutive frames share a draw; only the frame that was drawn itself gets another.
+    """
+    place = int(np.searchsorted(allowed, frame))
+    is_allowed = place < len(allowed) and bool(allowed[place] == frame)
+    num_others = len(allowed) - is_allowed
+    if num_others == 0:
+        return frame
+    name = "\0".join(map(str, (*seed, "other", frame // stretch)))
+    draw = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % num_others
+    return int(allowed[draw + (is_allowed and draw >= place)])

@@ -91,7 +91,7 @@ class JointModule(AdversarialModule):
     def draw(self, batch: JointBatch, landmarks: Tensor) -> Rendering:
         """Render frame t of every sample from the given landmarks."""
         video = batch.video
-        return self.renderer(video.frames, landmarks, video.mouth_box, video.noise)
+        return self.renderer(video.windows, video.mouth_box, video.noise, landmarks)
 
     def show(self, batch: JointBatch) -> tuple[VideoBatch, Rendering]:
         """For previews: the video part and its rendering from what was heard."""
@@ -111,7 +111,7 @@ class JointModule(AdversarialModule):
         rendering = self.draw(batch, torch.where(forced[:, None, None, None], batch.video.landmarks, predicted))
         heard = self.objective.terms(batch.speech, output, predicted)
         extra = weighted_sum(heard, self.objective.weights) if heard else None
-        terms = self.adversarial_step(rendering, batch.video.frames[:, -1], extra)
+        terms = self.adversarial_step(rendering, batch.video.target, extra)
         if logs_now:
             self.log_batch(terms | heard, batch.video, rendering)
             log_speech_scores(self, "train", batch.speech, output.expression.detach())

@@ -208,7 +208,7 @@ class RendererModule(AdversarialModule):
 
     def draw(self, batch: VideoBatch) -> Rendering:
         """Render frame t of every sample from its true landmarks."""
-        return self.renderer(batch.frames, batch.landmarks, batch.mouth_box, batch.noise)
+        return self.renderer(batch.windows, batch.mouth_box, batch.noise)
 
     def show(self, batch: VideoBatch) -> tuple[VideoBatch, Rendering]:
         """For previews: the batch and its rendering."""
@@ -217,7 +217,7 @@ class RendererModule(AdversarialModule):
     def training_step(self, batch: VideoBatch, batch_index: int) -> None:
         rendering = self.draw(batch)
         logs_now = self.logs_now
-        terms = self.adversarial_step(rendering, batch.frames[:, -1])
+        terms = self.adversarial_step(rendering, batch.target)
         if logs_now:
             self.log_batch(terms, batch, rendering)
 
@@ -247,14 +247,14 @@ def discriminator_optimizers(render: RenderObjective, learning_rate: float) -> l
 
 def composite(batch: VideoBatch, rendering: Rendering, driven: Tensor) -> Tensor:
     """Frame t with the rendering blended in under the soft hull of the driven and the original landmarks."""
-    real = batch.frames[:, -1]
+    real = batch.target
     mask = hull_mask(driven, batch.landmarks[:, -1], batch.mouth_box, real.shape[-1]).to(real)
     return torch.lerp(real, rendering.frame, mask)
 
 
 def video_scores(batch: VideoBatch, frame: Tensor) -> dict[str, Tensor]:
     """PSNR and SSIM of frame t over the whole crop and over the mouth region, one value a sample."""
-    real = batch.frames[:, -1]
+    real = batch.target
     region = box_mask(batch.mouth_region, real.shape[-1])
     similarity = ssim_map(frame, real)
     return {
@@ -272,7 +272,7 @@ def update_video_scores(module: TalkinModule, batch: VideoBatch, row: str, frame
 
 def trivial_frames(batch: VideoBatch) -> dict[str, Tensor]:
     """The trivial predictors' frame t. They fill the same box as the generator: all else is given to every row."""
-    real = batch.frames[:, -1]
+    real = batch.target
     mask = box_mask(batch.mouth_box, real.shape[-1]).to(real)
     return {MEAN_FRAME: real.lerp(batch.mean_frame, mask), COPY_MOUTH: real.lerp(batch.other_frame, mask)}
 

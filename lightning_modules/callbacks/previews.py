@@ -105,7 +105,7 @@ def _panels(batch: VideoBatch, rendering: Rendering) -> Tensor:
     """Target | mask + heatmap | generated, (B, PANEL, 3 PANEL, 3) uint8."""
     heatmap = rendering.heatmap.expand(-1, 3, -1, -1)
     # Zero-filled here: the generator sees noise in the box, which hides the heatmap from people.
-    masked = torch.maximum(batch.frames[:, -1].lerp(torch.full_like(heatmap, -1.0), rendering.mask), 2 * heatmap - 1)
-    row = torch.cat([batch.frames[:, -1], masked, rendering.frame], dim=3)
+    masked = torch.maximum(batch.target.lerp(torch.full_like(heatmap, -1.0), rendering.mask), 2 * heatmap - 1)
+    row = torch.cat([batch.target, masked, rendering.frame], dim=3)
     row = torch.nn.functional.interpolate(row, size=(PANEL, 3 * PANEL), mode="bicubic", antialias=True)
     return ((row.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)

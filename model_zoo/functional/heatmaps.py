@@ -5,7 +5,8 @@ a Gaussian of sigma 2.5 px at 256 around the mouth (48..67) and the jaw (3..13),
 
 The maximum is that of the nearest landmark, and a Gaussian falls below the floating type's resolution within a few
 sigmas, so only small patches are visited: memory is O(pixels), not O(landmarks · pixels), and the backward pass reaches
-the nearest landmark of each pixel alone.
+the nearest landmark of each pixel alone. Where no gradient is asked for, a compiled loop draws the same on the CPU: a
+Gaussian is the product of a row and a column, so a landmark takes a few dozen exponentials.
 
 Shape legend: B maps, L landmarks, H/W pixels of the run's crop, N visited pixels.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import math
 
+import numba
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -53,7 +56,14 @@ def landmark_heatmap(
     scale = size / CROP_UNITS
     drawn = torch.cat([landmarks[..., JAW.start : JAW.stop, :], landmarks[..., MOUTH.start : MOUTH.stop, :]], dim=-2)
     drawn = (drawn + 0.5) * scale - 0.5
-    heat = _NearestGaussian.apply(drawn.reshape(-1, *drawn.shape[-2:]), size, sigma * scale)
+    drawn = drawn.reshape(-1, *drawn.shape[-2:])
+    wants_gradient = torch.is_grad_enabled() and drawn.requires_grad
+    is_plain = drawn.device.type == "cpu" and drawn.dtype == torch.float32 and not torch.compiler.is_compiling()
+    if is_plain and not wants_gradient:
+        heat = torch.zeros(len(drawn), size, size)
+        _draw_gaussians(drawn.detach().numpy(), sigma * scale, _reach(sigma * scale, drawn.dtype), heat.numpy())
+    else:
+        heat = _NearestGaussian.apply(drawn, size, sigma * scale)
     return heat.reshape(*landmarks.shape[:-2], 1, size, size)
 
 
@@ -82,6 +92,32 @@ class _NearestGaussian(torch.autograd.Function):
         return (weight * offset).sum(2), None, None
 
 
+def _reach(sigma: float, dtype: torch.dtype) -> int:
+    """Pixels around a landmark within which its Gaussian exceeds the floating type's resolution."""
+    return math.ceil(sigma * math.sqrt(-2 * math.log(torch.finfo(dtype).eps)) + 0.5)
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw_gaussians(landmarks_BL2: np.ndarray, sigma: float, reach: int, heat_BHW: np.ndarray) -> None:
+    """Raise `heat` to the Gaussian of each landmark, within `reach` px of it."""
+    size = heat_BHW.shape[1]
+    row = np.empty(2 * reach + 1, np.float32)
+    for image in range(len(landmarks_BL2)):
+        for landmark in range(landmarks_BL2.shape[1]):
+            x, y = landmarks_BL2[image, landmark]
+            if not (-reach - 1 < x < size + reach and -reach - 1 < y < size + reach):
+                continue
+            left, top = round(x) - reach, round(y) - reach
+            first, last = max(0, left), min(size, left + 2 * reach + 1)
+            for column in range(first, last):
+                row[column - left] = math.exp(-((column - x) ** 2) / (2 * sigma**2))
+            for line in range(max(0, top), min(size, top + 2 * reach + 1)):
+                height = np.float32(math.exp(-((line - y) ** 2) / (2 * sigma**2)))
+                for column in range(first, last):
+                    value = height * row[column - left]
+                    heat_BHW[image, line, column] = max(heat_BHW[image, line, column], value)
+
+
 def _patches(
     landmarks: Float[Tensor, "B L 2"], size: int, sigma: float
 ) -> tuple[Float[Tensor, "B L P 2"], Float[Tensor, "B N"], Int[Tensor, "B N"], Bool[Tensor, "B N"]]:
@@ -91,7 +127,7 @@ def _patches(
         offset from landmark to pixel (px), squared distance (px²), flat index of the pixel, and whether it lies inside
         the crop (elsewhere the index is that of some pixel at the border); N = L · P.
     """
-    reach = math.ceil(sigma * math.sqrt(-2 * math.log(torch.finfo(landmarks.dtype).eps)) + 0.5)
+    reach = _reach(sigma, landmarks.dtype)
     steps = torch.arange(-reach, reach + 1, device=landmarks.device)
     centre = landmarks.round().clamp(-reach - 1, size + reach).long()  # from there on no pixel is inside
     columns, rows = (centre[..., None] + steps).unbind(2)  # (B, L, 2·reach + 1) each

@@ -14,11 +14,13 @@ integers; a box is (x0, y0, x1, y1).
 from __future__ import annotations
 
 import hashlib
+import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import CROP_UNITS, JAW, MOUTH
@@ -28,6 +30,7 @@ OUTER_EYES = (36, 45)
 BOX_MARGIN = 0.05 * CROP_UNITS  # around the jaw at its widest; the eroded compositing mask needs the room
 REGION_MARGIN = 0.10  # outer-eye distances around the mouth
 ERODE, BLUR = 6.0, 2.0  # px at 256; an erosion of three sigmas keeps the blur inside the hull and the box
+NOISE_FIELDS = 2**20
 SUBPIXEL_BITS = 4  # OpenCV's fixed-point polygon corners
 
 
@@ -65,18 +68,29 @@ def box_mask(box: Float[Tensor, "B 4"], size: int) -> Bool[Tensor, "B 1 H W"]:
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def noise_field(*seed: int | str, size: int) -> Float[Tensor, "3 H W"]:
-    """Uniform noise in [-1, 1] that depends on the seed's parts alone, on no global random state."""
+def box_slices(box: Float[Tensor, "4"], size: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels that `box_mask` marks."""
+    x0, y0, x1, y1 = ((box + 0.5) * (size / CROP_UNITS) - 0.5).tolist()
+    rows, columns = ((max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ((y0, y1), (x0, x1)))
+    return slice(*rows), slice(*columns)
+
+
+def noise_number(*seed: int | str) -> int:
+    """Which noise field belongs to a seed; depends on the seed's parts alone, on no global random state."""
     digest = hashlib.blake2b("\0".join(map(str, seed)).encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest) >> 1)
-    return torch.rand(3, size, size, generator=generator) * 2 - 1
+    return int.from_bytes(digest) % NOISE_FIELDS
 
 
-def fill_box(
-    frames: Float[Tensor, "B T 3 H W"], mask: Bool[Tensor, "B 1 H W"], noise: Float[Tensor, "B 3 H W"]
-) -> Float[Tensor, "B T 3 H W"]:
-    """The frames with the masked pixels of every frame replaced by the sample's one noise field."""
-    return torch.where(mask.bool()[:, None], noise[:, None].to(frames.dtype), frames)
+def noise_fields(numbers: Int[Tensor, "B"], size: int) -> Float[Tensor, "B 3 H W"]:
+    """Uniform noise in [-1, 1]: stretches of one long random sequence, each beginning at its number."""
+    length = 3 * size * size
+    noise = _noise_sequence(NOISE_FIELDS + length, numbers.device)
+    return noise.as_strided((NOISE_FIELDS, length), (1, 1))[numbers].view(-1, 3, size, size)
+
+
+@lru_cache(maxsize=4)
+def _noise_sequence(length: int, device: torch.device) -> Tensor:
+    return (torch.rand(length, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
 
 
 @torch.no_grad()

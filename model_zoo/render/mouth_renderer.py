@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model_zoo.functional.heatmaps import landmark_heatmap
-from model_zoo.functional.masks import box_mask, fill_box
+from model_zoo.functional.masks import box_mask
+from model_zoo.render.frame_windows import FrameWindows
 from model_zoo.render.generator import UNetGenerator
 
 
@@ -52,27 +53,31 @@ class MouthRenderer(nn.Module):
 
     def forward(
         self,
-        frames_BT3HW: Float[Tensor, "B T 3 H W"],
-        landmarks_BTL2: Float[Tensor, "B T 68 2"],
+        windows: FrameWindows,
         mouth_box_B4: Float[Tensor, "B 4"],
         noise_B3HW: Float[Tensor, "B 3 H W"],
+        landmarks_BTL2: Float[Tensor, "B T 68 2"] | None = None,
     ) -> Rendering:
         """Render frame t.
 
         Args:
-            frames_BT3HW: crops t-6..t, in [-1, 1].
-            landmarks_BTL2: that drive the mouth, px at 256; gradients flow through them.
+            windows: crops t-6..t.
             mouth_box_B4: x0, y0, x1, y1, px at 256.
             noise_B3HW: what fills the box, in [-1, 1].
+            landmarks_BTL2: that drive the mouth, px at 256; gradients flow through them. None: the frames' own.
         """
-        size = frames_BT3HW.shape[-1]
-        mask_B1HW = box_mask(mouth_box_B4, size).to(frames_BT3HW.dtype)
-        masked_BT3HW = fill_box(frames_BT3HW, mask_B1HW, noise_B3HW)
-        heatmaps_BTHW = landmark_heatmap(landmarks_BTL2, size).squeeze(2)
-        stack = torch.cat([masked_BT3HW.flatten(1, 2), heatmaps_BTHW], dim=1).contiguous(
-            memory_format=torch.channels_last
-        )
+        size = windows.bank.size
+        heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
+        stack = windows.stack(mouth_box_B4, noise_B3HW, self.dtype, heatmaps_BTHW)
         with torch.autocast(stack.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            generated_B3HW = self.generator(stack)
-        frame = torch.lerp(frames_BT3HW[:, -1], generated_B3HW.float(), mask_B1HW)
-        return Rendering(frame, mask_B1HW, heatmaps_BTHW[:, -1:], masked_BT3HW[:, -1])
+            generated_B3HW = self.generator(stack.contiguous(memory_format=torch.channels_last))
+        real_B3HW = windows.last
+        inside_B1HW = box_mask(mouth_box_B4, size)
+        mask_B1HW = inside_B1HW.to(real_B3HW.dtype)
+        frame_B3HW = torch.lerp(real_B3HW, generated_B3HW.float(), mask_B1HW)
+        masked_B3HW = torch.where(inside_B1HW, noise_B3HW, real_B3HW)
+        if heatmaps_BTHW is None:  # not that of the stack, which may be rounded
+            heatmap_B1HW = landmark_heatmap(windows.bank.landmarks[windows.rows[:, -1]], size)
+        else:
+            heatmap_B1HW = heatmaps_BTHW[:, -1:]
+        return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW, masked_B3HW)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.batch import JointBatch, SpeechBatch, VideoBatch, collate
+from datamodules.batch import JointBatch, SpeechBatch, VideoBatch
 from datamodules.clip_store import Clip, ClipStore, write_clip
 from datamodules.crop_codec import encode_crop
 from datamodules.manifest import write_manifest
-from datamodules.sampler import SampleKey
-from datamodules.windows import ClipWindows, Names, other_frame, to_image
+from datamodules.sampler import Unit
+from datamodules.windows import ClipWindows, Names, other_frame
 from model_zoo.functional.mfcc import silence_mfcc
 from tests.datamodules.test_clip_store import NUM_FRAMES, data, photo, row
 
@@ -30,7 +30,12 @@ def store(tmp_path_factory) -> ClipStore:
 
 
 def windows(store, kind="joint", training=False, clips=("s1/a", "s2/c"), size=64, seed=5) -> ClipWindows:
-    return ClipWindows(store, clips, NAMES, kind, size, seed, training)
+    frames = clips if isinstance(clips, dict) else {clip: range(NUM_FRAMES) for clip in clips}
+    return ClipWindows(store, frames, NAMES, kind, size, seed, training)
+
+
+def images(crops: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(crops).movedim(-1, -3) / 127.5 - 1
 
 
 def test_joint_sample_is_the_seven_frames_and_their_sound(store):
@@ -38,30 +43,30 @@ def test_joint_sample_is_the_seven_frames_and_their_sound(store):
     clip = store.open("s2/c")
     assert isinstance(sample, JointBatch)
     assert (sample.speech.clip, sample.speech.speaker, sample.speech.frame) == (2, 1, 7)
-    assert torch.equal(sample.video.frames, to_image(clip.crops(range(1, 8), 64)))
-    assert torch.equal(sample.video.landmarks, clip.landmarks[1:8])
-    assert torch.equal(sample.speech.expression, clip.expression[1:8])
-    assert torch.equal(sample.speech.pose, clip.pose[1:8])
-    assert sample.speech.mfcc.shape == (124, 13)
+    assert torch.equal(sample.video.frames[0], images(clip.crops(range(1, 8), 64)))
+    assert torch.equal(sample.video.landmarks[0], clip.landmarks[1:8])
+    assert torch.equal(sample.speech.expression[0], clip.expression[1:8])
+    assert torch.equal(sample.speech.pose[0], clip.pose[1:8])
+    assert sample.speech.mfcc.shape == (1, 124, 13)
     # rows [4(7-6)-80, 4·7+20) of 36: 76 before the start, then everything, then 12 of silence
     silence = silence_mfcc(13)
-    assert torch.equal(sample.speech.mfcc[76 : 76 + 36], clip.mfcc)
-    assert torch.equal(sample.speech.mfcc[0], silence)
-    assert torch.equal(sample.speech.mfcc[-12], silence)
+    assert torch.equal(sample.speech.mfcc[0, 76 : 76 + 36], clip.mfcc)
+    assert torch.equal(sample.speech.mfcc[0, 0], silence)
+    assert torch.equal(sample.speech.mfcc[0, -12], silence)
 
 
 def test_start_repeats_the_first_frame(store):
     sample = windows(store)[2]
     first = store.open("s1/a")
-    assert torch.equal(sample.video.landmarks, first.landmarks[[0, 0, 0, 0, 0, 1, 2]])
-    assert torch.equal(sample.video.frames[0], sample.video.frames[4])
+    assert torch.equal(sample.video.landmarks[0], first.landmarks[[0, 0, 0, 0, 0, 1, 2]])
+    assert torch.equal(sample.video.frames[0, 0], sample.video.frames[0, 4])
 
 
 def test_speech_sample_is_one_frame_without_pixels(store):
     sample = windows(store, "speech")[4]
     assert isinstance(sample, SpeechBatch)
-    assert sample.mfcc.shape == (100, 13)
-    assert torch.equal(sample.expression, store.open("s1/a").expression[4:5])
+    assert sample.mfcc.shape == (1, 100, 13)
+    assert torch.equal(sample.expression[0], store.open("s1/a").expression[4:5])
 
 
 def test_windows_with_a_frame_that_was_not_fitted_are_no_samples(store):
@@ -71,14 +76,18 @@ def test_windows_with_a_frame_that_was_not_fitted_are_no_samples(store):
     assert windows(store, clips=("s1/b", "s1/a")).clip_samples() == [(0, 2), (2, 2 + NUM_FRAMES)]
 
 
+def drawn(data: ClipWindows, epoch: int, *samples: int) -> VideoBatch:
+    return data.__getitems__(Unit(epoch, np.array(samples)))
+
+
 def test_training_noise_is_a_function_of_seed_epoch_and_sample(store):
     train = windows(store, "video", training=True)
-    first = train[SampleKey(0, 3)]
-    assert torch.equal(first.noise, windows(store, "video", training=True)[SampleKey(0, 3)].noise)
-    others = [train[SampleKey(1, 3)], train[SampleKey(0, 4)], windows(store, "video", True, seed=6)[SampleKey(0, 3)]]
-    assert not any(torch.equal(first.noise, other.noise) for other in others)
-    assert first.noise.abs().max() <= 1
-    assert abs(float(first.noise.std()) - 3**-0.5) < 0.02
+    first = drawn(train, 0, 3).noise
+    assert torch.equal(first[0], drawn(windows(store, "video", training=True), 0, 8, 3).noise[1])
+    others = [drawn(train, 1, 3), drawn(train, 0, 4), drawn(windows(store, "video", True, seed=6), 0, 3)]
+    assert not any(torch.equal(first, other.noise) for other in others)
+    assert first.abs().max() <= 1
+    assert abs(float(first.std()) - 3**-0.5) < 0.02
 
 
 def test_evaluation_noise_is_one_field_a_clip_whatever_else_is_loaded(store):
@@ -88,35 +97,57 @@ def test_evaluation_noise_is_one_field_a_clip_whatever_else_is_loaded(store):
     assert torch.equal(data[NUM_FRAMES].noise, windows(store, "video", clips=("s2/c",))[0].noise)
 
 
-def test_a_batch_is_its_samples_and_decodes_each_crop_once(store, monkeypatch):
-    data = windows(store, "video", training=True)
-    keys = [SampleKey(2, index) for index in (6, 7, 8)]
-    alone = collate([data[key] for key in keys])
+def test_predictors_are_the_clips_mean_and_another_of_its_frames(store):
+    batch = drawn(windows(store, "video", training=True), 0, *range(2 * NUM_FRAMES))
+    for sample, (name, frame) in enumerate((name, t) for name in ("s1/a", "s2/c") for t in range(NUM_FRAMES)):
+        clip = store.open(name)
+        assert torch.equal(batch.mean_frame[sample], images(clip.mean_crop(64)))
+        others = images(clip.crops([t for t in range(NUM_FRAMES) if t != frame], 64))
+        assert (batch.other_frame[sample] == others).flatten(1).all(1).any()
+
+
+def test_a_unit_is_its_samples_and_decodes_each_crop_once(store, monkeypatch):
+    data = windows(store, training=True)
+    samples = (8, 15, 6, 7, 10, 16)
+    alone = [drawn(data, 2, sample) for sample in samples]
     decoded = []
     crop = Clip.crop
-    monkeypatch.setattr(Clip, "crop", lambda self, frame, size: decoded.append(frame) or crop(self, frame, size))
-    together = collate(data.__getitems__(keys))
-    assert len(decoded) == len(set(decoded)) <= NUM_FRAMES
-    for name, value in vars(alone).items():
-        assert torch.equal(value, getattr(together, name)), name
-    assert isinstance(together, VideoBatch)
-    assert together.frames.shape == (3, 7, 3, 64, 64)
+    monkeypatch.setattr(Clip, "crop", lambda self, t, size: decoded.append((self.id, t)) or crop(self, t, size))
+    together = drawn(data, 2, *samples)
+    assert len(decoded) == len(set(decoded)) <= 2 * NUM_FRAMES
+    assert together.video.frames.shape == (6, 7, 3, 64, 64)
+    for number, single in enumerate(alone):
+        cut = together.cut(number, number + 1)
+        assert len(cut) == 1
+        for name in ("frames", "landmarks", "target", "noise", "mean_frame", "other_frame", "mouth_box", "frame"):
+            assert torch.equal(getattr(cut.video, name), getattr(single.video, name)), name
+        for name, value in vars(single.speech).items():
+            assert torch.equal(getattr(cut.speech, name), value), name
 
 
-def test_other_frame_is_another_valid_one_and_all_come_up():
-    valid = torch.tensor([True, False, True, True, True])
-    drawn = [other_frame(valid, 2, seed) for seed in range(200)]
-    assert set(drawn) == {0, 3, 4}
-    assert min(drawn.count(frame) for frame in (0, 3, 4)) > 40
-    assert other_frame(torch.tensor([False, True]), 1, 0) == 1
+def test_a_part_of_a_clip_keeps_to_itself_but_for_the_frames_before(store):
+    part = windows(store, "video", clips={"s1/a": range(5, NUM_FRAMES)})
+    whole = windows(store, "video")
+    assert [int(part[sample].frame) for sample in range(len(part))] == [5, 6, 7, 8]
+    for sample in range(len(part)):
+        assert torch.equal(part[sample].frames, whole[5 + sample].frames)
+        allowed = images(store.open("s1/a").crops(range(5, NUM_FRAMES), 64))
+        assert (part[sample].other_frame == allowed).flatten(1).all(1).any()
 
 
-def test_images_span_minus_one_to_one():
-    crop = np.zeros((2, 4, 4, 3), np.uint8)
-    crop[1, 0, 0] = (255, 128, 0)
-    image = to_image(crop)
-    assert image.shape == (2, 3, 4, 4)
-    assert image[1, :, 0, 0].tolist() == pytest.approx([1, 128 / 127.5 - 1, -1], abs=1e-6)
+def test_other_frame_is_another_allowed_one_and_all_come_up():
+    allowed = np.array([0, 2, 3, 4])
+    for frame, others in ((2, {0, 3, 4}), (1, {0, 2, 3, 4}), (9, {0, 2, 3, 4})):
+        draws = [other_frame(allowed, frame, seed) for seed in range(200)]
+        assert set(draws) == others
+        assert min(draws.count(other) for other in others) > 30
+    assert other_frame(np.array([1]), 1, 0) == 1
+
+
+def test_frames_of_a_stretch_share_their_other_frame():
+    allowed = np.arange(500)
+    draws = {other_frame(allowed, frame, "seed", stretch=32) for frame in range(64)}
+    assert 2 <= len(draws) <= 4
 
 
 def test_unknown_kind_is_refused(store):

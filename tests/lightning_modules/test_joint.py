@@ -39,7 +39,7 @@ def pixel_loss(module, batches: list[JointBatch]) -> float:
     losses = []
     for batch in batches:
         rendering = module.draw(batch, module.hear(batch)[1])
-        losses.append((rendering.frame - batch.video.frames[:, -1]).abs().mean())
+        losses.append((rendering.frame - batch.video.target).abs().mean())
     module.train()
     return float(torch.stack(losses).mean())
 
@@ -92,7 +92,7 @@ def test_every_active_term_matters(tmp_path):
     (batch,) = tiny.loader(tiny.clip_samples(tiny.face(), seed=4, num_samples=8), batch_size=8)
     output, predicted = module.hear(batch)
     rendering = module.draw(batch, predicted)
-    real = batch.video.frames[:, -1]
+    real = batch.video.target
     heard = module.objective.terms(batch.speech, output, predicted)
     drawn = module.render.generator_terms(rendering, real)
     judged = module.render.discriminator_terms(rendering, real, with_penalty=True)

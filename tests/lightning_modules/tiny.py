@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batch import JointBatch, SpeechBatch, VideoBatch, collate
+from datamodules.batch import JointBatch, SpeechBatch, VideoBatch
 from lightning_modules.audio_to_expression import SpeechLossWeights, SpeechObjective
 from lightning_modules.joint import JointModule
 from lightning_modules.renderer import RendererModule, RenderLossWeights, RenderObjective
@@ -16,8 +16,9 @@ from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.morphable import MorphableFace
-from model_zoo.functional.masks import mouth_box, mouth_region
+from model_zoo.functional.masks import NOISE_FIELDS, mouth_box, mouth_region
 from model_zoo.render.discriminator import PatchDiscriminator
+from model_zoo.render.frame_windows import FrameBank, FrameWindows
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.mouth_renderer import MouthRenderer
 
@@ -48,7 +49,7 @@ def face() -> MorphableFace:
 
 
 def clip_samples(model: MorphableFace, seed: int, num_samples: int, clip: int = 0) -> list[JointBatch]:
-    """Samples in which one cepstrum says how far the mouth is open, and the pixels show it."""
+    """Batches of one in which one cepstrum says how far the mouth is open, and the pixels show it."""
     generator = torch.Generator().manual_seed(seed)
     samples = []
     pose = torch.tensor([0.0, 0.0, 0.0, 128.0, 128.0, 4.3]).expand(7, 6)
@@ -63,28 +64,30 @@ def clip_samples(model: MorphableFace, seed: int, num_samples: int, clip: int = 
         landmarks = model.project_landmarks(shape, expression, pose).detach()
         images = draw(landmarks)
         speech = SpeechBatch(
-            mfcc=mfcc,
-            expression=expression,
-            pose=pose.clone(),
-            shape=shape,
-            landmarks=landmarks,
-            speaker=torch.tensor(frame % NUM_SPEAKERS),
-            clip=torch.tensor(clip),
-            frame=torch.tensor(frame),
+            mfcc=mfcc[None],
+            expression=expression[None],
+            pose=pose[None],
+            shape=shape[None],
+            landmarks=landmarks[None],
+            speaker=torch.tensor([frame % NUM_SPEAKERS]),
+            clip=torch.tensor([clip]),
+            frame=torch.tensor([frame]),
         )
         every_opening = torch.zeros(3, 29)
         every_opening[:, 0] = torch.tensor([-1.0, 0.5, 2.0])
         extent = model.project_landmarks(shape, every_opening, pose[:3]).detach()
         video = VideoBatch(
-            frames=images,
-            landmarks=landmarks,
-            mouth_box=mouth_box(extent),
-            mouth_region=mouth_region(extent),
-            noise=torch.rand(3, SIZE, SIZE, generator=generator) * 2 - 1,
-            mean_frame=images.mean(0),
-            other_frame=images[0],
-            clip=torch.tensor(clip),
-            frame=torch.tensor(frame),
+            windows=FrameWindows(
+                FrameBank(torch.cat([images, images.mean(0, keepdim=True)]), torch.cat([landmarks, landmarks[:1]])),
+                torch.arange(7)[None],
+            ),
+            mouth_box=mouth_box(extent)[None],
+            mouth_region=mouth_region(extent)[None],
+            noise_number=torch.randint(NOISE_FIELDS, (1,), generator=generator),
+            mean_row=torch.tensor([7]),
+            other_row=torch.tensor([0]),
+            clip=torch.tensor([clip]),
+            frame=torch.tensor([frame]),
         )
         samples.append(JointBatch(speech, video))
     return samples
@@ -147,6 +150,25 @@ def renderer_module(render_weights: RenderLossWeights | None = None) -> Renderer
     )
 
 
+def joined(samples: list):
+    """One batch of many."""
+    values: dict = {}
+    for name in vars(samples[0]):
+        parts = [getattr(sample, name) for sample in samples]
+        if isinstance(parts[0], Tensor):
+            values[name] = torch.cat(parts)
+        elif isinstance(parts[0], FrameWindows):
+            banks = [part.bank for part in parts]
+            bank = FrameBank(torch.cat([bank.crops for bank in banks]), torch.cat([bank.landmarks for bank in banks]))
+            first = torch.tensor([0, *map(len, banks[:-1])]).cumsum(0)
+            values[name] = FrameWindows(bank, torch.cat([part.rows for part in parts]) + first[:, None])
+        else:
+            values[name] = joined(parts)
+    for name in {"mean_row", "other_row"} & values.keys():
+        values[name] = values[name] + first
+    return type(samples[0])(**values)
+
+
 def loader(samples: list, batch_size: int = 4) -> DataLoader:
     """In order; with nothing random."""
-    return DataLoader(samples, batch_size=batch_size, collate_fn=collate)
+    return DataLoader(samples, batch_size=batch_size, collate_fn=joined)

@@ -29,6 +29,13 @@ def test_landmarks_out_of_the_crop_give_what_their_gaussian_gives(shift):
     torch.testing.assert_close(landmark_heatmap(landmarks, 64), naive_heatmap(landmarks, 64), atol=2e-7, rtol=2e-5)
 
 
+@pytest.mark.parametrize("size", [256, 64])
+def test_is_the_same_whether_a_gradient_is_asked_for_or_not(size):
+    landmarks = talking_face(5)
+    with_gradient = landmark_heatmap(landmarks.clone().requires_grad_(), size)
+    torch.testing.assert_close(landmark_heatmap(landmarks, size), with_gradient.detach(), atol=1e-6, rtol=1e-5)
+
+
 def test_peaks_at_landmarks_that_lie_on_pixel_centres():
     landmarks = torch.full((1, 68, 2), 20.0)
     landmarks[0, 48] = torch.tensor([120.0, 200.0])

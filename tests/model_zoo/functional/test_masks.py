@@ -4,11 +4,12 @@ from scipy.spatial import Delaunay
 
 from model_zoo.functional.masks import (
     box_mask,
-    fill_box,
+    box_slices,
     hull_mask,
     mouth_box,
     mouth_region,
-    noise_field,
+    noise_fields,
+    noise_number,
 )
 
 from .faces import talking_face
@@ -58,26 +59,28 @@ def test_box_mask_is_true_at_pixel_centres_inside(size):
     assert mask[1].all()
 
 
-def test_noise_field_depends_on_its_seed_alone():
-    torch.manual_seed(0)
-    field = noise_field(1, "s1/bbaf2n", size=64)
+@pytest.mark.parametrize("size", [256, 128, 64])
+def test_box_slices_cut_out_what_box_mask_marks(size):
+    generator = torch.Generator().manual_seed(size)
+    corners = (320 * torch.rand(50, 2, 2, generator=generator) - 32).round(decimals=1).sort(dim=1).values
+    for box in corners.flatten(1):
+        mask = torch.zeros(size, size, dtype=torch.bool)
+        mask[box_slices(box, size)] = True
+        assert torch.equal(mask, box_mask(box[None], size)[0, 0])
+
+
+def test_noise_depends_on_its_seed_alone():
     before = torch.random.get_rng_state()
-    assert torch.equal(field, noise_field(1, "s1/bbaf2n", size=64))
+    numbers = [noise_number(1, "s1/bbaf2n"), noise_number(2, "s1/bbaf2n"), noise_number(1, "s1/bbaf3n")]
+    field, *others = noise_fields(torch.tensor(numbers), 64)
     assert torch.equal(before, torch.random.get_rng_state())
-    for other in [noise_field(2, "s1/bbaf2n", size=64), noise_field(1, "s1/bbaf3n", size=64)]:
+    assert torch.equal(field, noise_fields(torch.tensor([noise_number(1, "s1/bbaf2n")]), 64)[0])
+    for other in others:
         assert abs(torch.corrcoef(torch.stack([field.ravel(), other.ravel()]))[0, 1]) < 0.05
     assert field.min() >= -1
     assert field.max() <= 1
     assert field.mean().abs() < 0.02
     assert abs(field.std() - 3**-0.5) < 0.01
-
-
-def test_fill_box_changes_the_masked_pixels_of_all_frames_alone():
-    frames = torch.zeros(2, 7, 3, 64, 64)
-    mask = box_mask(torch.tensor([[40.0, 60.0, 200.0, 230.0]]).expand(2, 4), 64)
-    noise = torch.stack([noise_field(i, size=64) for i in range(2)])
-    filled = fill_box(frames, mask, noise)
-    assert torch.equal(filled, (noise * mask)[:, None].expand_as(frames))
 
 
 @pytest.mark.parametrize("size", [256, 128, 64])

@@ -1,0 +1,170 @@
+"""Windows over shared frames, and what the generator is fed from them (§3.3.1 of Song et al. 2020).
+
+The windows of a few segments of video overlap, so their frames are kept once, as bytes, and a window is seven row
+numbers. Whatever is a function of one frame (its place on the device, its conversion, its heatmap) is done once a
+frame; what is left for a window is to copy seven frames and to fill the box.
+
+Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, H/W pixels of the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from model_zoo.functional.heatmaps import landmark_heatmap
+from model_zoo.functional.masks import box_mask, box_slices
+
+_CPU_CHUNK, _GPU_CHUNK = 2, 64  # frames converted at once: what fits into a core's cache, into little memory
+
+
+class FrameBank:
+    """Frames that windows share. Immutable; copies and conversions are made once and kept as long as the bank.
+
+    Args:
+        crops: RGB bytes; or floats in [-1, 1] for frames that come from elsewhere than a JPEG file.
+        landmarks: of the first M frames, px at 256; those that no window holds need none.
+    """
+
+    def __init__(
+        self, crops: UInt8[Tensor, "N 3 H W"] | Float[Tensor, "N 3 H W"], landmarks: Float[Tensor, "M 68 2"]
+    ) -> None:
+        self.crops, self.landmarks = crops, landmarks
+        self._made: dict[object, object] = {}
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_made": {}}
+
+    @property
+    def size(self) -> int:
+        """Side of the crops, px."""
+        return self.crops.shape[-1]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> FrameBank:
+        """The bank on a device; every batch that shares it gets the same copy."""
+        device = torch.device(device)
+        if device == self.crops.device:
+            return self
+        moved = [tensor.to(device, non_blocking=non_blocking) for tensor in (self.crops, self.landmarks)]
+        return self._once(device, lambda: FrameBank(*moved))
+
+    def pin_memory(self) -> FrameBank:
+        """The bank in page-locked memory."""
+        return FrameBank(self.crops.pin_memory(), self.landmarks.pin_memory())
+
+    def frames(self, rows: Int[Tensor, "*B"]) -> Float[Tensor, "*B 3 H W"]:
+        """Some frames in [-1, 1], float32."""
+        return _signed(self.crops[rows])
+
+    def rgb(self, dtype: torch.dtype) -> Float[Tensor, "N 3 H W"]:
+        """All frames in [-1, 1]."""
+        return self._once(("rgb", dtype), lambda: self._converted(self.crops, _signed, dtype))
+
+    def heatmaps(self, dtype: torch.dtype) -> Float[Tensor, "M H W"]:
+        """Heatmaps of the frames that are in windows, in [0, 1]."""
+        draw = lambda landmarks: landmark_heatmap(landmarks, self.size)[:, 0]  # noqa: E731
+        return self._once(("heatmaps", dtype), lambda: self._converted(self.landmarks, draw, dtype))
+
+    def _converted(self, values: Tensor, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+        parts = values.split(_CPU_CHUNK if values.device.type == "cpu" else _GPU_CHUNK)
+        shape = function(parts[0][:1]).shape[1:]
+        converted = torch.empty(len(values), *shape, dtype=dtype, device=values.device)
+        for part, into in zip(parts, converted.split(len(parts[0])), strict=True):
+            into.copy_(function(part))
+        return converted
+
+    def _once(self, key: object, make: Callable[[], object]):
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class FrameWindows:
+    """Windows of T frames of a bank.
+
+    Attributes:
+        bank: the frames.
+        rows: for each window, which of the first M frames of the bank, in order of time.
+    """
+
+    bank: FrameBank
+    rows: Int[Tensor, "B T"]
+
+    @classmethod
+    def of(cls, frames_BT3HW: Float[Tensor, "B T 3 H W"], landmarks_BTL2: Float[Tensor, "B T 68 2"]) -> Self:
+        """Windows that share nothing, of frames in [-1, 1]."""
+        bank = FrameBank(frames_BT3HW.flatten(0, 1), landmarks_BTL2.flatten(0, 1))
+        return cls(bank, torch.arange(len(bank), device=frames_BT3HW.device).view(frames_BT3HW.shape[:2]))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> FrameWindows:
+        """The windows and their bank on a device."""
+        return FrameWindows(self.bank.to(device, non_blocking), self.rows.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> FrameWindows:
+        """The windows and their bank in page-locked memory."""
+        return FrameWindows(self.bank.pin_memory(), self.rows.pin_memory())
+
+    def cut(self, start: int, stop: int) -> FrameWindows:
+        """Windows start..stop-1, of the same bank."""
+        return FrameWindows(self.bank, self.rows[start:stop])
+
+    @property
+    def last(self) -> Float[Tensor, "B 3 H W"]:
+        """Frame t of every window, float32 in [-1, 1]."""
+        return self.bank.frames(self.rows[:, -1])
+
+    @torch.no_grad()
+    def masked(self, box_B4: Float[Tensor, "B 4"], noise_B3HW: Float[Tensor, "B 3 H W"], dtype: torch.dtype) -> Tensor:
+        """All frames with their box filled, and room for T heatmaps behind them: (B, 4T, H, W), the last T unset."""
+        rgb_N3HW, size = self.bank.rgb(dtype), self.bank.size
+        num_windows, length = self.rows.shape
+        stack = torch.empty(num_windows, 4 * length, size, size, dtype=dtype, device=rgb_N3HW.device)
+        frames_BT3HW = stack[:, : 3 * length].unflatten(1, (length, 3))
+        for rows_T, frames_T3HW in zip(self.rows, frames_BT3HW, strict=True):
+            torch.index_select(rgb_N3HW, 0, rows_T, out=frames_T3HW)
+        if stack.device.type == "cpu":
+            for box, frames_T3HW, noise_3HW in zip(box_B4, frames_BT3HW, noise_B3HW, strict=True):
+                inside = (..., *box_slices(box, size))
+                frames_T3HW[inside] = noise_3HW[inside].to(dtype)
+        else:  # reading the boxes would wait for the device
+            inside_B1HW = box_mask(box_B4, size)
+            frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], noise_B3HW[:, None].to(dtype), frames_BT3HW))
+        return stack
+
+    def stack(
+        self,
+        box_B4: Float[Tensor, "B 4"],
+        noise_B3HW: Float[Tensor, "B 3 H W"],
+        dtype: torch.dtype,
+        heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
+    ) -> Float[Tensor, "B 4T H W"]:
+        """What the generator is fed: T frames whose box is filled with noise, then T heatmaps.
+
+        Args:
+            box_B4: mouth boxes, px at 256. noise_B3HW: what fills them.
+            dtype: of the result.
+            heatmaps_BTHW: gradients flow through them; None: those of the frames' own landmarks.
+        """
+        stack = self.masked(box_B4, noise_B3HW, dtype)
+        room_BTHW = stack[:, -self.rows.shape[1] :]
+        if heatmaps_BTHW is not None:
+            room_BTHW.copy_(heatmaps_BTHW)
+            return stack
+        own_MHW = self.bank.heatmaps(dtype)
+        for rows_T, heatmaps_THW in zip(self.rows, room_BTHW, strict=True):
+            torch.index_select(own_MHW, 0, rows_T, out=heatmaps_THW)
+        return stack
+
+
+def _signed(crops: Tensor) -> Tensor:
+    """Bytes as the networks want them, float32 in [-1, 1]; floats are such already."""
+    return crops.to(torch.float32).div_(127.5).sub_(1.0) if crops.dtype == torch.uint8 else crops
