@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datamodules.corpus_module import CorpusDataModule
+from datamodules.prepare.consent import Consent
 from datamodules.prepare.sources import SourceClip, scan_grid
 
 
@@ -10,7 +11,8 @@ class GridDataModule(CorpusDataModule):
     """GRID in any of its usual packings; see `CorpusDataModule` for the arguments."""
 
     corpus = "GRID"
-    consent = "recorded for research; licence of Zenodo record 3625687"
+    consent = Consent.research_corpus.value
+    consent_reference = "GRID audiovisual sentence corpus, licence of Zenodo record 3625687"
     default_split = "hash"
 
     def scan(self) -> list[SourceClip]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import fsspec
@@ -65,23 +65,15 @@ class ClipRow:
     split: str = ""
 
 
-def write_manifest(root: Path, rows: Iterable[ClipRow], split: Mapping[str, str] | None = None) -> None:
+def write_manifest(root: Path, rows: Iterable[ClipRow]) -> None:
     """Write the manifest, sorted by id, complete or not at all.
-
-    Args:
-        root: of the store.
-        rows: of its clips.
-        split: side of the split by clip id, for the column of that name; None leaves the column as the rows have it.
 
     Raises:
         StoreError: the store cannot be written.
     """
     ordered = sorted(rows, key=lambda row: row.id)
-    if split is not None:
-        ordered = [replace(row, split=split.get(row.id, "")) for row in ordered]
-    table = rows_to_table(ordered, ClipRow)
     with atomic_file(root, root / MANIFEST) as file:
-        pq.write_table(table, file)
+        pq.write_table(rows_to_table(ordered, ClipRow), file)
 
 
 def read_manifest(root: Path | str) -> list[ClipRow]:

@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from datamodules.collected import CollectedDataModule
-from datamodules.corpus_module import available_cores
+from datamodules.corpus_module import CorpusDataModule, available_cores
+from datamodules.folder import FolderDataModule
 from datamodules.grid import GridDataModule
 from datamodules.prepare.clip import PrepareSettings
+from datamodules.prepare.consent import Consent, check_consent
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments.command_line import UserError
 from experiments.face_models import open_face
-from experiments.schema import Config, Corpus, Precision, Task
+from experiments.schema import Config, Corpus, Detector, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
 from lightning_modules.base import TalkinModule
 from lightning_modules.callbacks.checkpoints import LastCheckpoint
@@ -37,6 +39,7 @@ from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
+from model_zoo.face.detector import DlibDetector, FaceDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder, procedural_face
 from model_zoo.render.discriminator import PatchDiscriminator
@@ -55,6 +58,11 @@ BATCH_KIND = {
     Task.audio_to_expression: "speech",
     Task.renderer: "video",
     Task.joint: "joint",
+}
+DATA: dict[Corpus, type[CorpusDataModule]] = {
+    Corpus.grid: GridDataModule,
+    Corpus.collected: CollectedDataModule,
+    Corpus.folder: FolderDataModule,
 }
 DTYPE = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 
@@ -76,32 +84,85 @@ def build_face(config: Config) -> MorphableFace:
     return open_face(path, landmarks, expressions)
 
 
-def build_data(config: Config, task: Task, face: MorphableFace) -> GridDataModule | CollectedDataModule:
-    """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout."""
+def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataModule:
+    """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout.
+
+    Raises:
+        UserError: `data` names no corpus, or no basis of consent for footage of people.
+    """
     data = config.data
-    root = Path(data.root).expanduser() if data.root is not None else synthetic_corpus(config)
+    settings = prepare_settings(config)
+    detector = build_detector(config)
     kind = BATCH_KIND[task]
-    module = GridDataModule if data.corpus is Corpus.grid else CollectedDataModule
+    module = DATA[data.corpus]
     return module(
-        root=root,
+        root=Path(data.root).expanduser() if data.root is not None else synthetic_corpus(config),
         cache_root=data.cache,
+        store_root=data.store,
         face=face,
         kind=kind,
         crop_size=config.scale.crop,
         batch_size=config.scale.speech_batch if kind == "speech" else config.scale.video_batch,
         num_workers=data.batch_workers,
         split=data.split.value if data.split is not None else None,
+        test_speakers=data.test_speakers,
+        test_takes=data.test_takes,
+        test_minutes=data.test_minutes,
+        train_minutes=data.train_minutes,
         seed=config.seed,
         val_clips=data.val_clips,
         val_every=data.val_stride,
         prepare_workers=data.prepare_workers,
-        settings=PrepareSettings(data.consent or module.consent, num_cepstra=config.audio.num_cepstra),
+        settings=settings,
+        detector=detector,
         progress=config.trainer.progress,
     )
 
 
+def prepare_settings(config: Config) -> PrepareSettings:
+    """How the corpus is prepared.
+
+    Raises:
+        UserError: footage of people without a basis of consent.
+    """
+    data = config.data
+    consent, reference = Consent.synthetic.value, ""
+    if data.root is not None:
+        try:
+            consent, reference = check_consent(data.consent, data.consent_reference, data.root)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return PrepareSettings(
+        consent,
+        reference,
+        num_cepstra=config.audio.num_cepstra,
+        choice=data.choice.value,
+        correct_offset=data.correct_offset,
+    )
+
+
+def build_detector(config: Config) -> FaceDetector:
+    """What finds faces and landmarks.
+
+    Raises:
+        UserError: the detector needs a path, or takes none.
+    """
+    kind, path = config.data.detector, config.data.detector_path
+    if kind is Detector.dlib:
+        if path is not None:
+            raise UserError("data.detector_path belongs to data.detector=mediapipe or precomputed: leave it out")
+        return DlibDetector()
+    if path is None or not Path(path).expanduser().exists():
+        what = "its face_landmarker.task file" if kind is Detector.mediapipe else "the folder of landmark files"
+        missing = f"{path} does not exist: " if path is not None else ""
+        raise UserError(f"{missing}data.detector={kind.value} needs data.detector_path=<{what}>")
+    raise UserError(f"data.detector={kind.value} is not at hand")
+
+
 def synthetic_corpus(config: Config) -> Path:
     """The built-in corpus in the raw layout of `data.corpus`, written into the cache folder on first use."""
+    if config.data.corpus is Corpus.folder:
+        raise UserError("data=folder needs data.root=<folder of videos>")
     synthetic, workers = config.data.synthetic, config.data.prepare_workers
     workers = available_cores() if workers is None else workers
     cache = cache_folder() if config.data.cache is None else Path(config.data.cache).expanduser()

@@ -25,19 +25,38 @@ class Task(StrEnum):
 
 
 class Corpus(StrEnum):
-    """How raw files are laid out; without `data.root` a synthetic corpus of the same layout is made."""
+    """How raw files are laid out; without `data.root` a synthetic corpus is made, of GRID's layout or the collected."""
 
     grid = auto()
     collected = auto()
+    folder = auto()
+
+
+class Detector(StrEnum):
+    """What finds faces and their 68 landmarks while preparing."""
+
+    dlib = auto()  # weights come with the package
+    mediapipe = auto()  # FaceLandmarker, for large head turns; `data.detector_path` is its .task file
+    precomputed = auto()  # landmark files of an earlier detection; `data.detector_path` is their folder
+
+
+class Choice(StrEnum):
+    """Whose face is followed where a video shows several."""
+
+    largest = auto()
+    central = auto()
+    talking = auto()
 
 
 class Split(StrEnum):
     """Which clips are held out; see `datamodules.splits`."""
 
-    hash = auto()
+    hash = auto()  # some clips of every speaker, by the hash of their name
     chen2018 = auto()
     atvg2019 = auto()
-    take = auto()
+    take = auto()  # takes whose name holds "test", or `test_takes`
+    speaker = auto()  # a fifth of the speakers, or `test_speakers`
+    duration = auto()  # the last `test_minutes` of every speaker and view
 
 
 class Norm(StrEnum):
@@ -102,9 +121,19 @@ class DataConfig:
 
     corpus: Corpus = MISSING
     root: str | None = None  # folder of raw files; none: synthetic
-    consent: str | None = None  # on what basis the faces may be processed; recorded with every clip
+    consent: str | None = None  # research-corpus, self, written or synthetic; recorded with every clip
+    consent_reference: str | None = None  # licence, name or document by which that consent is found
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
-    split: Split | None = None  # none: `hash` for GRID, `take` for collected
+    store: str | None = None  # folder of this corpus' clip store; none: one below `cache`, by root, face and settings
+    detector: Detector = Detector.dlib
+    detector_path: str | None = None  # of a detector that needs one
+    choice: Choice = Choice.largest
+    correct_offset: bool = False  # move the sound onto the picture where their offset is known with confidence
+    split: Split | None = None  # none: `hash` for GRID, `take` for collected, `duration` for a folder of videos
+    test_speakers: list[str] = field(default_factory=list)  # held out by split=speaker; none: a fifth of them
+    test_takes: list[str] = field(default_factory=list)  # held out by split=take; none: those named "test"
+    test_minutes: float | None = None  # held out by split=duration, of every speaker and view; none: 2
+    train_minutes: float | None = None  # of every speaker and view that train (Table 3: 2, 5, 10, 15); none: all
     batch_workers: int = 1  # loader processes
     prepare_workers: int | None = None  # preparation processes; none: one a core
     val_clips: int = 4  # held-out clips scored during training; all are scored at the end

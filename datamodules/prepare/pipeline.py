@@ -30,7 +30,7 @@ from model_zoo.face.morphable import MorphableFace
 ATTEMPTS = 3  # at a source that ends its worker; the second and third with no other worker beside it
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # exit codes that say nothing about the source
 
-SplitNames = Callable[[Sequence[ClipRow]], dict[str, str]]  # manifest -> side of the split, by clip id
+Labels = Callable[[Sequence[ClipRow]], Sequence[ClipRow]]  # fills the column `split` of a manifest's rows
 
 
 class Shard(NamedTuple):
@@ -69,7 +69,7 @@ def prepare_corpus(
     settings: PrepareSettings | None = None,
     detector: FaceDetector | None = None,
     shard: Shard | None = None,
-    split: SplitNames | None = None,
+    split: Labels | None = None,
 ) -> Report:
     """Prepare all sources that the store does not hold yet, then write its manifest and report.
 
@@ -132,7 +132,7 @@ def is_prepared(
 
 
 def merge_store(
-    out: Path, sources: Sequence[SourceClip] = (), split: SplitNames | None = None, settings: str | None = None
+    out: Path, sources: Sequence[SourceClip] = (), split: Labels | None = None, settings: str | None = None
 ) -> Report:
     """Write manifest and report of whatever complete sources a folder holds.
 
@@ -172,7 +172,7 @@ def merge_store(
     return report
 
 
-def write_index(out: Path, report: Report, split: SplitNames | None = None) -> None:
+def write_index(out: Path, report: Report, split: Labels | None = None) -> None:
     """Write `manifest.parquet`, `report.parquet` and `report.html` from what was found or made.
 
     Raises:
@@ -180,7 +180,7 @@ def write_index(out: Path, report: Report, split: SplitNames | None = None) -> N
     """
     report.sort()
     if report.rows:
-        write_manifest(out, report.rows, split(report.rows) if split is not None else {})
+        write_manifest(out, split(report.rows) if split is not None else report.rows)
     lines = report.lines()
     write_table(out, lines)
     write_page(out, report, lines)
@@ -233,9 +233,7 @@ def make_missing(maker: ClipMaker, missing: Sequence[SourceClip], report: Report
         death = deaths[source.id]
         crashed = Skipped(source.id, f"crashes its worker: {death}", sizes[source.id], maker.fingerprint)
         report.skipped.append(crashed)
-        if (
-            death.exit_code not in _FROM_OUTSIDE
-        ):  # not the source's fault: it is tried again
+        if death.exit_code not in _FROM_OUTSIDE:  # not the source's fault: it is tried again
             write_skipped(maker.out, crashed)
 
 

@@ -34,14 +34,14 @@ img { display: block; height: 64px }
 _SCRIPT = """
 document.querySelectorAll("th").forEach((head, column) => head.onclick = () => {
   const body = document.querySelector("tbody"), down = head.dataset.down = head.dataset.down === "1" ? "" : "1";
-  const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const value = row => row.cells[column].textContent.trim();
   const order = (a, b) => a === "" || b === "" ? (a === "") - (b === "")
     : (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b) * (down ? 1 : -1);
   body.append(...[...body.rows].sort((a, b) => order(value(a), value(b))));
 });
 """
 _HEADINGS = (
-    "clip", "speaker", "view", "", "reason", "start, s", "frames", "with a fit", "faces", "residual",
+    "clip", "speaker", "view", "use", "remark", "start, s", "frames", "with a fit", "faces", "residual",
     "sound late, ms", "sure", "consent", "pictures",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from datamodules.clip_store import clip_path, verify_clip
 from datamodules.manifest import ClipRow
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.inventory import Inventory, take_inventory
-from datamodules.prepare.pipeline import SplitNames, clip_maker, make_missing, write_index, writing
+from datamodules.prepare.pipeline import Labels, clip_maker, make_missing, write_index, writing
 from datamodules.prepare.progress import PreparationProgress
 from datamodules.prepare.report import Report, SourceResult
 from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
@@ -30,7 +30,7 @@ def verify_store(
     progress: bool = True,
     settings: PrepareSettings | None = None,
     detector: FaceDetector | None = None,
-    split: SplitNames | None = None,
+    split: Labels | None = None,
 ) -> Report:
     """Hash all clips and sources of a store, prepare again what is damaged, missing or outdated, and index it anew.
 
