@@ -13,7 +13,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -94,9 +96,28 @@ def map_in_processes(
 def _hire(context: Any, start: Callable, arguments: tuple) -> _Worker:
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, start, arguments), daemon=True)
-    process.start()
+    with _command_kept_out():
+        process.start()
     there.close()  # so that the end of either process closes the pipe
     return _Worker(process, here)
+
+
+@contextmanager
+def _command_kept_out() -> Iterator[None]:
+    """Keeps a new process from importing the command that was started here: it takes seconds and nothing is used.
+
+    A spawned process imports the main module of its parent, for the sake of what is defined there. Our commands define
+    nothing that is sent to a process.
+    """
+    main = sys.modules["__main__"]
+    if not (main.__spec__ and main.__spec__.name.startswith("experiments.")):
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
