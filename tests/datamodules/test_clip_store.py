@@ -1,14 +1,20 @@
 """The clip store: what goes in comes out, whole or not at all."""
 
+import errno
+import os
 import pickle
+import subprocess
+import sys
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 import torch
 
 from datamodules import clip_store
-from datamodules.clip_store import ClipData, ClipStore, Word, clip_path, read_row, write_clip
+from datamodules.atomic import StoreError
+from datamodules.clip_store import ClipData, ClipStore, CropSpool, Word, clip_path, read_row, verify_clip, write_clip
 from datamodules.crop_codec import decode_crop, encode_crop
 from datamodules.manifest import MANIFEST, ClipRow, read_manifest, write_manifest
 
@@ -193,3 +199,69 @@ def test_manifest_without_clips_keeps_its_columns(tmp_path):
     write_manifest(tmp_path, [])
     assert (tmp_path / MANIFEST).is_file()
     assert read_manifest(tmp_path) == []
+
+
+def test_spooled_crops_make_the_same_file(tmp_path):
+    write_clip(tmp_path / "list", row(), data())
+    with CropSpool(tmp_path / "spool") as spool:
+        for jpeg in data().crops:
+            spool.append(jpeg)
+        assert len(spool) == NUM_FRAMES
+        write_clip(tmp_path / "spool", row(), data(crops=spool))
+    assert clip_path(tmp_path / "spool", "s1/a").read_bytes() == clip_path(tmp_path / "list", "s1/a").read_bytes()
+    assert [path.name for path in (tmp_path / "spool").rglob("*") if path.is_file()] == ["a.safetensors"]
+
+
+def test_bit_rot_is_found(store):
+    path = clip_path(store.root, "s1/a")
+    assert verify_clip(path)
+    whole = path.read_bytes()
+    for position in (200, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert not verify_clip(path)
+    assert not verify_clip(clip_path(store.root, "s1/none"))
+
+
+def test_store_behind_a_url_is_the_same_store(store):
+    files = fsspec.filesystem("memory")
+    for path in store.root.rglob("*"):
+        if path.is_file():
+            files.pipe(f"/bucket/store/{path.relative_to(store.root)}", path.read_bytes())
+    far = pickle.loads(pickle.dumps(ClipStore("memory://bucket/store/")))
+    assert far.manifest == store.manifest
+    near, clip = store.open("s2/b"), far.open("s2/b")
+    assert torch.equal(clip.landmarks, near.landmarks)
+    np.testing.assert_array_equal(clip.crops([2, 3, 7], 64), near.crops([2, 3, 7], 64))
+    np.testing.assert_array_equal(clip.mean_crop(), near.mean_crop())
+    files.rm("/bucket/store/s1/a.safetensors")
+    with pytest.raises(ValueError, match="missing or damaged"):
+        far.open("s1/a")
+    with pytest.raises(ValueError, match="prepare it first"):
+        ClipStore("memory://bucket/nothing")
+
+
+def test_full_disk_ends_with_the_remedy_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(file, tensors, metadata):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(clip_store, "write_tensors", full)
+    with pytest.raises(StoreError, match=r"no room left in .*: free some space, or choose another folder"):
+        write_clip(tmp_path, row(), data())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_disk_that_is_full_in_earnest(tmp_path):
+    """A limit of the process on the size of files stands for the disk: the kernel refuses the write."""
+    code = (
+        "import resource; from pathlib import Path\n"
+        "from datamodules.clip_store import CropSpool, write_clip\n"
+        "from tests.datamodules.test_clip_store import data, row\n"
+        f"root = Path({str(tmp_path)!r}); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "for attempt in (lambda: write_clip(root, row(), data()), lambda: CropSpool(root).append(b'x' * 10**6)):\n"
+        "    try:\n        attempt()\n"
+        "    except OSError as error:\n        print(type(error).__name__, error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert [line.split(" (")[0] for line in said.splitlines()] == [f"StoreError no room left in {tmp_path}"] * 2
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

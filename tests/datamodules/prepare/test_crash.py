@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.atomic import TEMPORARY
+from datamodules.atomic import TEMPORARY, atomic_file, sweep
 from datamodules.clip_store import ClipStore
 from tests.datamodules.fake_corpus import write_clip_file, write_grid
 from tests.datamodules.prepare import interrupted
@@ -47,10 +48,8 @@ def whole(corpus, tmp_path_factory) -> tuple[dict[str, bytes], float]:
 
 
 def kill(process_group: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it was done before
         os.killpg(process_group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it was done before
 
 
 def test_killed_twice_and_resumed(corpus, whole, tmp_path):
@@ -110,8 +109,6 @@ def _group_is_alive(process_group: int) -> bool:
 
 
 def test_leftovers_of_the_dead_go_and_files_in_work_stay(corpus, whole, tmp_path):
-    from datamodules.atomic import atomic_file, sweep
-
     with atomic_file(tmp_path, tmp_path / "s1/in_work.bin") as file:
         left_over = tmp_path / TEMPORARY / "left_over"
         left_over.write_bytes(b"half a clip")
