@@ -52,6 +52,7 @@ class SpeechBatch(_Batch):
         speaker: index into the datamodule's list of training speakers; -1 for others.
         clip: index into the datamodule's list of clips. frame: t.
         silent: whether nobody speaks at these frames. closed_gap: inner-lip gap of the clip's closed mouth, px at 256.
+        clip_mean: mean expression of the clip, the oracle predictor `clip-mean-mouth`.
         utterance: rows of the same speech from which ID removal of scope 'clip' infers λ; none (U = 0) otherwise.
     """
 
@@ -65,6 +66,7 @@ class SpeechBatch(_Batch):
     frame: Int[Tensor, "B"]
     silent: Bool[Tensor, "B T"]
     closed_gap: Float[Tensor, "B"]
+    clip_mean: Float[Tensor, "B E"]
     utterance: Float[Tensor, "B U C"]
 
     def __len__(self) -> int:

@@ -120,8 +120,9 @@ class ClipWindows(Dataset):
             ),
             clip=self._numbers(parts),
             frame=_in_order(parts, [part.frames for part in parts]),
-            silent=_in_order(parts, [self.hearing.silent(part.clip, part.windows) for part in parts]),
-            closed_gap=_in_order(parts, [part.each(self.hearing.closed_gap(part.clip)) for part in parts]),
+            silent=_in_order(parts, [self.hearing.marks(part.clip).silent[part.windows] for part in parts]),
+            closed_gap=_in_order(parts, [part.each(self.hearing.marks(part.clip).closed_gap) for part in parts]),
+            clip_mean=_in_order(parts, [part.each(self.hearing.marks(part.clip).mean) for part in parts]),
             utterance=_in_order(parts, [self.hearing.utterance(part.clip, part.frames.tolist()) for part in parts]),
         )
 

@@ -17,16 +17,19 @@ from model_zoo.audio.speech_to_expression import SpeechOutput, SpeechToExpressio
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.heatmaps import MOUTH
-from model_zoo.functional.losses import expression_loss, norm_loss, shape_loss, velocity_loss
+from model_zoo.functional.losses import expression_loss, norm_loss, shape_loss, silence_loss, velocity_loss
 from model_zoo.metrics.functional import expression_error, landmark_error
+from model_zoo.metrics.speech_metrics import inner_lip_gap
 
 OURS = "ours"
 MEAN_EXPRESSION = "mean-expression"  # trivial predictor: the training clips' mean expression, whatever is heard
 MEAN_MOUTH = "mean-mouth"  # the same, as landmarks through each frame's own shape and pose
+CLIP_MEAN_MOUTH = "clip-mean-mouth"  # oracle: the mean expression of the very clip, through the same
 SPEECH_ROWS = {
     OURS: ["E_exp", "E_exp_mouth", "E_ldmk"],
     MEAN_EXPRESSION: ["E_exp", "E_exp_mouth"],
     MEAN_MOUTH: ["E_ldmk"],
+    CLIP_MEAN_MOUTH: ["E_ldmk"],
 }
 MOUTH_SHARE = 0.99  # of the expression modes' energy on landmarks 48..67 that E_exp_mouth covers
 
@@ -38,7 +41,8 @@ class SpeechLossWeights:
     norm: float = 0.1  # speakers not told apart, Eq. 2
     expression: float = 1.0  # Eq. 3, first norm
     shape: float = 0.1  # Eq. 3, second norm, px at 256
-    velocity: float = 0.0  # change of expression from frame to frame; joint samples only
+    velocity: float = 0.0  # change of expression from frame to frame; needs audio.frames > 1 or a joint experiment
+    silence: float = 0.0  # lips apart where nobody speaks, px at 256; not in the paper
 
 
 class SpeechObjective(nn.Module):
@@ -90,6 +94,10 @@ class SpeechObjective(nn.Module):
             terms["shape"] = shape_loss(mouth.flatten(0, 1), true_mouth.flatten(0, 1))
         if self.weights["velocity"] > 0 and mouth.shape[1] > 1:
             terms["velocity"] = velocity_loss(output.expression, batch.expression)
+        if self.weights["silence"] > 0:
+            closed = batch.closed_gap[:, None].expand_as(batch.silent)
+            gap = inner_lip_gap(landmarks.flatten(0, 1))
+            terms["silence"] = silence_loss(gap, closed.flatten(), batch.silent.flatten())
         return terms
 
     def scores(self, batch: SpeechBatch, expression_BTE: Tensor) -> dict[str, Tensor]:
@@ -126,7 +134,7 @@ class AudioToExpressionModule(TalkinModule):
         return self.objective.active()
 
     def training_step(self, batch: SpeechBatch, batch_index: int) -> Tensor:
-        output = self.speech(batch.mfcc, batch.expression.shape[1])
+        output = self.speech(batch.mfcc, batch.expression.shape[1], batch.utterance)
         terms = self.objective.terms(batch, output, self.objective.landmarks(batch, output.expression))
         if self.logs_now:
             self.log_terms("train", {f"loss_{name}": value for name, value in terms.items()}, len(batch.clip))
@@ -134,7 +142,7 @@ class AudioToExpressionModule(TalkinModule):
         return weighted_sum(terms, self.objective.weights)
 
     def _evaluate(self, batch: SpeechBatch) -> None:
-        output = self.speech(batch.mfcc, batch.expression.shape[1])
+        output = self.speech(batch.mfcc, batch.expression.shape[1], batch.utterance)
         self.scores.update(OURS, self.objective.scores(batch, output.expression), batch.clip)
         update_trivial_speech_scores(self, batch)
 
@@ -168,3 +176,5 @@ def update_trivial_speech_scores(module, batch: SpeechBatch) -> None:
     trivial = module.objective.scores(batch, mean_expression(module, batch))
     module.scores.update(MEAN_EXPRESSION, trivial, batch.clip)
     module.scores.update(MEAN_MOUTH, trivial, batch.clip)
+    oracle = module.objective.scores(batch, batch.clip_mean[:, None].expand_as(batch.expression))
+    module.scores.update(CLIP_MEAN_MOUTH, oracle, batch.clip)

@@ -85,7 +85,7 @@ class JointModule(AdversarialModule):
 
     def hear(self, batch: JointBatch) -> tuple[SpeechOutput, Tensor]:
         """Expressions heard in each of the seven windows, and the landmarks (B, 7, 68, 2) they project to."""
-        output = self.speech(batch.speech.mfcc, batch.speech.expression.shape[1])
+        output = self.speech(batch.speech.mfcc, batch.speech.expression.shape[1], batch.speech.utterance)
         return output, self.objective.landmarks(batch.speech, output.expression)
 
     def draw(self, batch: JointBatch, landmarks: Tensor) -> Rendering:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 NORM_EPSILON = 1e-8  # below the root of every norm
@@ -48,6 +48,19 @@ def velocity_loss(predicted: Float[Tensor, "B T E"], true: Float[Tensor, "B T E"
     if predicted.shape[1] < 2:
         raise ValueError("the velocity term needs two frames or more: set its weight to 0 for single-frame batches")
     return _norm((predicted - true).diff(dim=1), dim=(-1,)).mean()
+
+
+def silence_loss(gap: Float[Tensor, "B"], closed: Float[Tensor, "B"], silent: Bool[Tensor, "B"]) -> Float[Tensor, ""]:
+    """How far lips stand apart (px at 256) beyond the closed gap where nobody speaks; not in the paper.
+
+    The mean over all samples, so that its weight does not grow where silence is rare.
+
+    Args:
+        gap: inner-lip gap of each frame.
+        closed: gap of the same mouth with closed lips.
+        silent: frames that count.
+    """
+    return ((gap - closed).clamp_min(0) * silent).mean()
 
 
 def reconstruction_loss(generated: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:

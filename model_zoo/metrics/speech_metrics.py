@@ -17,6 +17,8 @@ UPPER_INNER_LIP, LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)  # iBUG 68, the po
 LEFT_EYE_CORNER, RIGHT_EYE_CORNER = 36, 45
 MAX_LAG = 8  # frames, either way; more is no lag but another movement
 WIDE_OPEN = 0.95  # quantile of a speaker's gap that counts as wide open
+ABOVE_ROOM_DB, QUIETEST_SPEECH_DB = 12.0, -60.0
+SPEECH_REACH = (3, 5)  # frames by which a mouth moves before a sound and after it
 LEAST_MOTION = 0.25  # px, deviation of an opening below which nothing can be compared
 
 
@@ -111,6 +113,26 @@ def silent_frames(
     for (_, end), (start, _) in pairwise(words):
         kinds["between"] |= (times > end + after) & (times < start - before)
     return kinds
+
+
+def silent_sound(waveform: Float[Tensor, "N"], num_frames: int) -> Bool[Tensor, "T"]:
+    """Frames around which nothing is heard above the room, for clips without a transcript.
+
+    The room is the clip's 10th percentile of loudness; 12 dB above it, and above -60 dB of full scale, is speech.
+
+    Args:
+        waveform: samples at 16 kHz in [-1, 1].
+        num_frames: T; 640 samples each.
+    """
+    if len(waveform) == 0:
+        return torch.ones(num_frames, dtype=torch.bool)
+    padded = torch.nn.functional.pad(waveform, (0, max(0, num_frames * 640 - len(waveform))))[: num_frames * 640]
+    loudness = 10 * torch.log10(padded.unflatten(0, (num_frames, 640)).square().mean(1) + 1e-9)
+    limit = max(float(torch.quantile(loudness[:100_000], 0.1)) + ABOVE_ROOM_DB, QUIETEST_SPEECH_DB)
+    speech = (loudness > limit).float()[None, None]
+    reach = SPEECH_REACH  # frames before and after, as the margins of `silent_frames`
+    around = torch.nn.functional.max_pool1d(torch.nn.functional.pad(speech, (reach[1], reach[0])), sum(reach) + 1, 1)
+    return around[0, 0] == 0
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

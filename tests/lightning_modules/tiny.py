@@ -72,6 +72,10 @@ def clip_samples(model: MorphableFace, seed: int, num_samples: int, clip: int = 
             speaker=torch.tensor([frame % NUM_SPEAKERS]),
             clip=torch.tensor([clip]),
             frame=torch.tensor([frame]),
+            silent=torch.zeros(1, 7, dtype=torch.bool),
+            closed_gap=torch.zeros(1),
+            clip_mean=torch.zeros(1, 29),
+            utterance=torch.zeros(1, 0, 13),
         )
         every_opening = torch.zeros(3, 29)
         every_opening[:, 0] = torch.tensor([-1.0, 0.5, 2.0])

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from model_zoo.face.procedural import procedural_face
-from model_zoo.metrics.speech_metrics import inner_lip_gap, jitter_ratio, lag_ms, silence_excess, silent_frames
+from model_zoo.metrics.speech_metrics import (
+    inner_lip_gap,
+    jitter_ratio,
+    lag_ms,
+    silence_excess,
+    silent_frames,
+    silent_sound,
+)
 
 
 def test_gap_is_measured_along_the_face():
@@ -62,3 +69,14 @@ def test_silence_lies_around_the_words():
     assert kinds["between"].nonzero().ravel().tolist() == list(range(31, 47))
     assert kinds["trailing"].nonzero().ravel().tolist() == list(range(66, 75))
     assert silent_frames([], 5)["leading"].all()
+
+
+def test_silence_is_heard_without_a_transcript():
+    room = 0.001 * torch.randn(640 * 75, generator=torch.Generator().manual_seed(0))
+    sound = room.clone()
+    sound[640 * 20 : 640 * 40] += 0.2 * torch.sin(torch.arange(640 * 20) * 0.2)
+    silent = silent_sound(sound, 75)
+    assert (~silent).nonzero().ravel().tolist() == list(range(17, 45))
+    assert silent_sound(room, 75).all()
+    assert silent_sound(torch.zeros(640 * 5), 5).all()
+    assert silent_sound(torch.zeros(0), 5).all()
