@@ -52,3 +52,33 @@ def test_another_network_is_refused(cache):
     torch.save({"features.0.weight": torch.zeros(3)}, cache / FILE)
     with pytest.raises(weights.WeightsUnavailable, match="another network"):
         weights.vgg19()
+
+
+OTHER_FILES = {
+    "lpips": (weights.lpips_alexnet, "alexnet-owt-7be5be79.pth"),
+    "inception": (lambda: weights.inception("2048"), "weights-inception-2015-12-05-6726825d.pth"),
+}
+
+
+@pytest.mark.parametrize(("load", "file"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_networks_of_the_metrics_are_unavailable_offline_and_refuse_other_files(cache, load, file):
+    with pytest.raises(weights.WeightsUnavailable, match=f"no network.*{file}"):
+        load()
+    torch.save({"features.0.weight": torch.zeros(3)}, cache / file)
+    with pytest.raises(weights.WeightsUnavailable, match="another network"):
+        load()
+
+
+def test_lpips_is_the_packages_own_on_the_cached_trunk(cache):
+    torch.manual_seed(0)
+    trunk = torchvision.models.alexnet().features
+    torch.save(
+        {f"features.{name}": value for name, value in trunk.state_dict().items()}, cache / OTHER_FILES["lpips"][1]
+    )
+    network = weights.lpips_alexnet()
+    a, b = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x = network.scaling_layer(a)
+    torch.testing.assert_close(network.net(x).relu5, trunk[:12](x))
+    assert network(a, a).item() == 0
+    assert network(a, b).item() > 0  # the package's linear layers are not negative
+    assert not any(parameter.requires_grad for parameter in network.parameters())
