@@ -61,7 +61,7 @@ def thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
     scale = THUMBNAIL / max(thin.shape)
     size = max(1, round(thin.shape[1] * scale)), max(1, round(thin.shape[0] * scale))
     gray = cv2.resize(cv2.cvtColor(thin, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-    return 100 * np.log(gray.astype(np.float32) + _FLOOR)
+    return 100 * cv2.log(gray.astype(np.float32) + _FLOOR)
 
 
 def difference(first: Float32[np.ndarray, "h w"], second: Float32[np.ndarray, "h w"], rim: int = 0) -> float:

@@ -1,0 +1,134 @@
+"""How far the sound of a clip is from its picture, by the mouth's opening against the energy of the speech.
+
+Three correlations are added over the offset: the opening with the energy's level (open vowels are loud), the speed of
+opening with the change of the level (lips part when a sound sets in), and the speed in either direction with the level
+(who moves the mouth speaks). The last one alone is vague, but it keeps the other two from locking onto a neighbouring
+syllable: with it 7% of 193 real clips of three seconds are more than 0.1 s away from the median, without it 18%.
+
+Mouths lead their sound a little. On clips in step the estimate is nevertheless +1 ms (median of the 193 clips of GRID)
+and -4 ms (built-in speakers, whose faces lead by 0 to 40 ms), below the width of a step: no constant is taken out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import butter, sosfilt
+
+from datamodules.prepare.decode import FRAME_RATE
+from model_zoo.functional.mfcc import SAMPLE_RATE
+
+LIMIT = 0.5  # s
+_STEP = 0.01  # s, of the search and of the level
+_HOP = round(_STEP * SAMPLE_RATE)  # samples
+_STEPS = round(1 / (FRAME_RATE * _STEP))  # a frame
+_BAND = (100.0, 4000.0)  # Hz, of voiced speech
+_RANGE = 50.0  # dB below the loudest sound that still count
+_SILENCE = -60.0  # dB re full scale; a track that is never louder holds no speech
+_SMOOTHING, _LEVEL_SMOOTHING, _SPEED_SMOOTHING = 2.0, 4.0, 4.0  # steps, standard deviations
+_WEIGHTS = (1.0, 1.0, 2.0)  # of the three correlations
+_SHORTEST = 1.0  # s of mouth that must be seen
+_STILL = 1e-6  # standard deviation of the opening below which nothing moves
+_NEAR = 0.12  # s; a rival peak lies further away than this
+_CLEAR = 0.2  # lead of the best peak over its rivals that leaves no doubt; 3 s of GRID lead by 0.16 (median)
+_BLOCK = 30 * SAMPLE_RATE  # samples filtered at once
+
+
+class SyncEstimate(NamedTuple):
+    """What `sound_offset` found.
+
+    Attributes:
+        offset: s; positive when the sound comes after the picture; nan if it cannot be told.
+        confidence: 0 to 1, how far the best offset stands out among the others.
+    """
+
+    offset: float
+    confidence: float
+
+
+def sound_offset(
+    opening: Float[np.ndarray, "T"], samples: Float32[np.ndarray, "N"], limit_s: float = LIMIT
+) -> SyncEstimate:
+    """Offset between sound and picture of a clip; shift the sound by its negative to bring it into step.
+
+    Args:
+        opening: distance between the inner lips in each frame, any unit; NaN where the mouth is not seen.
+        samples: 16 kHz mono in [-1, 1], sample 0 at frame 0.
+        limit_s: largest offset that is considered, either way, s.
+
+    Returns:
+        Offset and confidence; nan and 0 in silence, without motion, or when less than a second is seen.
+    """
+    opening = np.asarray(opening, np.float64)
+    seen = np.isfinite(opening)
+    level = speech_level(samples)
+    known = seen.sum() >= _SHORTEST * FRAME_RATE and len(level) >= _SHORTEST / _STEP
+    if not known or opening[seen].std() < _STILL or level.max() < _SILENCE or np.ptp(level) < 1:
+        return SyncEstimate(float("nan"), 0.0)
+    score, lags = _score(*_mouth(opening, seen), level, limit_s)
+    best = int(np.nanargmax(score))
+    rivals = score[np.abs(lags - lags[best]) > round(_NEAR / _STEP)]
+    lead = score[best] - np.nanmax(rivals, initial=0.0)
+    offset = (lags[best] + _vertex(score, best)) * _STEP
+    return SyncEstimate(float(np.clip(offset, -limit_s, limit_s)), float(np.clip(lead / _CLEAR, 0, 1)))
+
+
+def speech_level(samples: Float32[np.ndarray, "N"]) -> Float[np.ndarray, "K"]:
+    """Level of the sound between 100 and 4000 Hz every 10 ms, dB, no lower than `_RANGE` below its maximum."""
+    sos = butter(2, _BAND, "bandpass", fs=SAMPLE_RATE, output="sos")
+    state = np.zeros((len(sos), 2))
+    samples = samples[: len(samples) // _HOP * _HOP]
+    power = []
+    for start in range(0, len(samples), _BLOCK):
+        filtered, state = sosfilt(sos, samples[start : start + _BLOCK], zi=state)
+        power.append((filtered.reshape(-1, _HOP) ** 2).mean(axis=1))
+    level = 10 * np.log10(np.concatenate([*power, np.zeros(0)]) + 1e-12)
+    return gaussian_filter1d(np.maximum(level, level.max(initial=-np.inf) - _RANGE), _LEVEL_SMOOTHING)
+
+
+def _mouth(
+    opening: np.ndarray, seen: np.ndarray
+) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
+    """Opening and its speed, each every 10 ms, and 1 where they are known, else 0. Frame t is at step 4t."""
+    frames = np.arange(len(opening))
+    time = np.arange(len(opening) * _STEPS) / _STEPS
+    dense = gaussian_filter1d(np.interp(time, frames[seen], opening[seen]), _SMOOTHING)
+    moving = seen & np.roll(seen, 1) & np.roll(seen, -1)  # the speed beside a gap is made up
+    return dense, np.gradient(dense), np.interp(time, frames, moving) > 0.99
+
+
+def _score(
+    opening: np.ndarray, speed: np.ndarray, known: np.ndarray, level: np.ndarray, limit_s: float
+) -> tuple[Float[np.ndarray, "L"], np.ndarray]:
+    """Weighted mean of the three correlations for each lag, and the lags in steps."""
+    count = min(len(opening), len(level))
+    rates = np.gradient(level)
+    pairs = ((opening, level), (speed, rates), (gaussian_filter1d(np.abs(speed), _SPEED_SMOOTHING), level))
+    reach = min(round(limit_s / _STEP), count // 2)
+    lags = np.arange(-reach, reach + 1)
+    score = np.zeros(len(lags))
+    for row, lag in enumerate(lags):
+        picture, sound = slice(max(0, -lag), count - max(0, lag)), slice(max(0, lag), count - max(0, -lag))
+        use = known[picture]
+        for weight, (a, b) in zip(_WEIGHTS, pairs, strict=True):
+            score[row] += weight * _correlation(a[picture][use], b[sound][use]) / sum(_WEIGHTS)
+    return score, lags
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < 2:
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-12))
+
+
+def _vertex(score: np.ndarray, best: int) -> float:
+    """Place of the parabola's top through the best value and its neighbours, in steps from it, -0.5 to 0.5."""
+    if not 0 < best < len(score) - 1:
+        return 0.0
+    before, top, after = score[best - 1 : best + 2]
+    bend = before - 2 * top + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
