@@ -18,13 +18,15 @@ from datamodules.collected import CollectedDataModule
 from datamodules.corpus_module import CorpusDataModule, available_cores
 from datamodules.folder import FolderDataModule
 from datamodules.grid import GridDataModule
+from datamodules.hearing import Hearing, SoundAugmentation
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import Consent, check_consent
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
 from experiments.command_line import UserError
 from experiments.face_models import open_face
-from experiments.schema import Config, Corpus, Detector, Precision, Task
+from experiments.schema import Config, Corpus, Detector, LandmarkSpace, Precision, Scope, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
+from lightning_modules.audio_to_landmark import AudioToLandmarkModule, mouth_movement
 from lightning_modules.base import TalkinModule
 from lightning_modules.callbacks.checkpoints import LastCheckpoint
 from lightning_modules.callbacks.ema import GeneratorAverage
@@ -35,13 +37,18 @@ from lightning_modules.joint import JointModule
 from lightning_modules.renderer import RendererModule, RenderObjective
 from lightning_modules.speaker_id import SpeakerIdModule
 from model_zoo.audio.audio_to_expression import AudioToExpression
+from model_zoo.audio.audio_to_landmark import AudioToLandmark
+from model_zoo.audio.causal import CausalAudioToExpression
 from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.detector import DlibDetector, FaceDetector
+from model_zoo.face.landmark_files import LandmarkFiles
+from model_zoo.face.mediapipe_detector import MediapipeDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder, procedural_face
+from model_zoo.functional.heatmaps import MOUTH
 from model_zoo.render.discriminator import PatchDiscriminator
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.mouth_renderer import MouthRenderer
@@ -56,6 +63,7 @@ MAX_SPEAKER_SHARE = 0.5
 BATCH_KIND = {
     Task.speaker_id: "speech",
     Task.audio_to_expression: "speech",
+    Task.audio_to_landmark: "speech",
     Task.renderer: "video",
     Task.joint: "joint",
 }
@@ -102,7 +110,7 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
         face=face,
         kind=kind,
         crop_size=config.scale.crop,
-        batch_size=config.scale.speech_batch if kind == "speech" else config.scale.video_batch,
+        batch_size=speech_batch(config, task) if kind == "speech" else config.scale.video_batch,
         num_workers=data.batch_workers,
         split=data.split.value if data.split is not None else None,
         test_speakers=data.test_speakers,
@@ -116,6 +124,29 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
         settings=settings,
         detector=detector,
         progress=config.trainer.progress,
+        hearing=build_hearing(config, task),
+        normalise_speakers=config.audio.normalise_speakers,
+    )
+
+
+def speech_batch(config: Config, task: Task) -> int:
+    """Samples a batch: the scale's number of windows, whatever the frames of a sample."""
+    frames = 1 if task is Task.speaker_id else config.audio.frames
+    return max(1, config.scale.speech_batch // frames)
+
+
+def build_hearing(config: Config, task: Task) -> Hearing:
+    """How the speech part of samples is made; the judge of Eq. 2 hears single windows."""
+    audio, augment = config.audio, config.augment
+    ranges = [(*bounds,) for bounds in (augment.gain_db, augment.snr_db, augment.tilt)]
+    if any(len(bounds) != 2 for bounds in ranges):
+        raise UserError("augment.gain_db, snr_db and tilt take two numbers: [lowest, highest]")
+    gain, snr, tilt = ranges
+    return Hearing(
+        num_frames=1 if task is Task.speaker_id else audio.frames,
+        utterance_rows=audio.utterance_rows if audio.id_removal and audio.scope is Scope.clip else 0,
+        augmentation=SoundAugmentation(gain, augment.noise, snr, tilt) if augment.enabled else None,
+        seed=config.seed,
     )
 
 
@@ -147,16 +178,21 @@ def build_detector(config: Config) -> FaceDetector:
     Raises:
         UserError: the detector needs a path, or takes none.
     """
-    kind, path = config.data.detector, config.data.detector_path
-    if kind is Detector.dlib:
-        if path is not None:
-            raise UserError("data.detector_path belongs to data.detector=mediapipe or precomputed: leave it out")
-        return DlibDetector()
-    if path is None or not Path(path).expanduser().exists():
-        what = "its face_landmarker.task file" if kind is Detector.mediapipe else "the folder of landmark files"
-        missing = f"{path} does not exist: " if path is not None else ""
-        raise UserError(f"{missing}data.detector={kind.value} needs data.detector_path=<{what}>")
-    raise UserError(f"data.detector={kind.value} is not at hand")
+    kind = config.data.detector
+    path = None if config.data.detector_path is None else Path(config.data.detector_path).expanduser()
+    if path is not None and not path.exists():
+        raise UserError(f"data.detector_path={path} does not exist")
+    match kind:
+        case Detector.dlib:
+            if path is not None:
+                raise UserError("data.detector_path belongs to data.detector=mediapipe or precomputed: leave it out")
+            return DlibDetector()
+        case Detector.mediapipe:
+            if path is None or not path.is_file():
+                raise UserError("data.detector=mediapipe needs data.detector_path=<its face_landmarker.task file>")
+            return MediapipeDetector(path)
+        case Detector.precomputed:
+            return LandmarkFiles(path)
 
 
 def synthetic_corpus(config: Config) -> Path:
@@ -200,6 +236,15 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
             speech = build_speech(config, data)
             objective = build_speech_objective(config, face, trained)
             module = AudioToExpressionModule(speech, objective, num_clips, config.audio.learning_rate)
+        case Task.audio_to_landmark:
+            module = AudioToLandmarkModule(
+                build_landmark_speech(config, data, face),
+                build_speech_objective(config, face, trained),
+                data.expression_statistics.mean,
+                num_clips,
+                config.audio.landmark_space.value,
+                config.audio.learning_rate,
+            )
         case Task.renderer:
             module = RendererModule(
                 build_renderer(config),
@@ -244,12 +289,45 @@ def build_speech_objective(config: Config, face: MorphableFace, trained: Trained
 def build_speech(config: Config, data) -> SpeechToExpression:
     """The networks from MFCC to expression, with the statistics of the training clips."""
     audio = config.audio
-    id_removal = None
-    if audio.id_removal:
-        id_removal = AudioIdRemoval(audio.num_cepstra, audio.num_components, audio.id_hidden)
-    translation = AudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
+    translation: AudioToExpression | CausalAudioToExpression
+    if audio.stateful:
+        translation = CausalAudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
+    else:
+        translation = AudioToExpression(
+            audio.num_cepstra, audio.lstm_width, audio.lstm_layers, rows_per_step=audio.rows_per_step
+        )
     translation.set_statistics(*data.expression_statistics)
-    return SpeechToExpression(_standardise(config, data), id_removal, translation)
+    return SpeechToExpression(_standardise(config, data), build_id_removal(config), translation)
+
+
+def build_id_removal(config: Config) -> AudioIdRemoval | None:
+    """The Audio ID-Removing Network; none for the baseline."""
+    audio = config.audio
+    if not audio.id_removal:
+        return None
+    return AudioIdRemoval(
+        audio.num_cepstra,
+        audio.num_components,
+        audio.id_hidden,
+        audio.scope.value,
+        audio.id_layers,
+        audio.component_std,
+    )
+
+
+def build_landmark_speech(config: Config, data: CorpusDataModule, face: MorphableFace) -> SpeechToExpression:
+    """The networks from MFCC to mouth landmarks, in the statistics of the training clips."""
+    audio = config.audio
+    network = AudioToLandmark(audio.num_cepstra, audio.lstm_width, audio.lstm_layers, audio.rows_per_step)
+    clips = [(data.store.open(clip), slice(frames.start, frames.stop)) for clip, frames in data.train_frames.items()]
+    if audio.landmark_space is LandmarkSpace.frame:
+        mouths = [clip.landmarks[part, MOUTH.start : MOUTH.stop][clip.valid[part]] for clip, part in clips]
+    else:
+        fits = [(clip.shape[None], clip.expression[part][clip.valid[part]]) for clip, part in clips]
+        mouths = [mouth_movement(face, *fit) for fit in fits]
+    mouth = torch.cat(mouths)
+    network.set_statistics(mouth.mean(0), mouth.std(0).clamp_min(1e-3 * float(mouth.std())))
+    return SpeechToExpression(_standardise(config, data), build_id_removal(config), network)
 
 
 def build_renderer(config: Config) -> MouthRenderer:
@@ -285,7 +363,7 @@ def num_batches(config: Config, task: Task, batches_per_epoch: int) -> int:
     """Training batches of a task: what was asked for, or the scale's steps, for video within its number of epochs."""
     if task is config.task and config.trainer.max_steps is not None:
         return config.trainer.max_steps
-    steps = getattr(config.scale.steps, task.value)
+    steps = getattr(config.scale.steps, "audio_to_expression" if task is Task.audio_to_landmark else task.value)
     return steps if BATCH_KIND[task] == "speech" else min(steps, config.scale.video_epochs * batches_per_epoch)
 
 
@@ -355,13 +433,26 @@ def check(config: Config) -> None:
     speech, renderer = config.loss.speech, config.renderer
     if config.task is Task.audio_to_expression and speech.expression == speech.shape == 0:
         raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
-    if config.task is Task.audio_to_expression and speech.velocity > 0:
-        raise UserError("loss.speech.velocity needs several frames a sample: use it with a joint experiment")
+    if config.task is Task.audio_to_expression and speech.velocity > 0 and config.audio.frames < 2:
+        raise UserError("loss.speech.velocity needs several frames a sample: set audio.frames=5, or train jointly")
+    _check_audio(config)
     if renderer.penalty_every < 1 or not 0 <= renderer.ema_decay < 1 or not 0 <= renderer.teacher_forcing <= 1:
         raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
     if config.trainer.resume is not None and not Path(config.trainer.resume).is_file():
         raise UserError(f"trainer.resume={config.trainer.resume} does not exist: give <run>/checkpoints/last.ckpt")
     _check_devices(config)
+
+
+def _check_audio(config: Config) -> None:
+    audio = config.audio
+    if config.task is Task.audio_to_landmark and config.loss.speech.shape == 0:
+        raise UserError("no loss is left to train: give loss.speech.shape a weight")
+    if audio.frames < 1 or audio.rows_per_step < 1 or 100 % audio.rows_per_step or audio.utterance_rows < 1:
+        raise UserError("audio.frames and utterance_rows must be at least 1, rows_per_step a divisor of 100")
+    if audio.stateful and audio.id_removal and audio.scope is not Scope.clip:
+        raise UserError("a stateful network hears no windows: use audio=stateful, or audio.scope=clip beside it")
+    if audio.stateful and config.task is Task.audio_to_landmark:
+        raise UserError("audio.stateful is for audio_to_expression and joint: leave it out")
 
 
 def _check_devices(config: Config) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -76,6 +77,8 @@ def prepare(config: Config, action: Action) -> None:
     out = data.store_root
     if is_url(out):
         raise UserError(f"data.store={out}: a store is prepared in a folder; copy it to where it is read from")
+    if not action.merge:
+        data.detector.detect(np.zeros((64, 64, 3), np.uint8))  # what it lacks is said here, not of every source
     how = (data.face, data.prepare_workers, data.progress, data.settings, data.detector)
     if action.merge:
         sources = data.scan() if data.root.is_dir() else []

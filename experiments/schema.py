@@ -20,6 +20,7 @@ class Task(StrEnum):
 
     speaker_id = auto()
     audio_to_expression = auto()
+    audio_to_landmark = auto()
     renderer = auto()
     joint = auto()
 
@@ -36,8 +37,8 @@ class Detector(StrEnum):
     """What finds faces and their 68 landmarks while preparing."""
 
     dlib = auto()  # weights come with the package
-    mediapipe = auto()  # FaceLandmarker, for large head turns; `data.detector_path` is its .task file
-    precomputed = auto()  # landmark files of an earlier detection; `data.detector_path` is their folder
+    mediapipe = auto()  # FaceLandmarker, for large head turns; `detector_path` is its .task file
+    precomputed = auto()  # landmarks from files beside the videos, or in the folder `detector_path`
 
 
 class Choice(StrEnum):
@@ -57,6 +58,20 @@ class Split(StrEnum):
     take = auto()  # takes whose name holds "test", or `test_takes`
     speaker = auto()  # a fifth of the speakers, or `test_speakers`
     duration = auto()  # the last `test_minutes` of every speaker and view
+
+
+class Scope(StrEnum):
+    """From what ID removal infers λ."""
+
+    window = auto()  # each one-second window, as published
+    clip = auto()  # the whole utterance
+
+
+class LandmarkSpace(StrEnum):
+    """Where the 2D rival predicts landmarks."""
+
+    frame = auto()  # in the crop, as published
+    face = auto()  # within the face's own plane, re-posed in each frame: the fair rival
 
 
 class Norm(StrEnum):
@@ -126,7 +141,7 @@ class DataConfig:
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder
     store: str | None = None  # folder of this corpus' clip store; none: one below `cache`, by root, face and settings
     detector: Detector = Detector.dlib
-    detector_path: str | None = None  # of a detector that needs one
+    detector_path: str | None = None  # what the detector needs; see `Detector`
     choice: Choice = Choice.largest
     correct_offset: bool = False  # move the sound onto the picture where their offset is known with confidence
     split: Split | None = None  # none: `hash` for GRID, `take` for collected, `duration` for a folder of videos
@@ -156,11 +171,31 @@ class AudioConfig:
 
     num_cepstra: int = 13
     id_removal: bool = True
+    scope: Scope = Scope.window
     num_components: int = 15  # K of Eq. 1
     id_hidden: int = 128  # units of the λ-LSTM
+    id_layers: int = 1  # of the λ-LSTM
+    component_std: float = 0.01  # of the components at the start; λ starts at 0 whatever it is
+    utterance_rows: int = 300  # MFCC rows that a training sample brings for λ of scope `clip`; 100 a second
+    normalise_speakers: bool = False  # per-speaker CMVN, a rival of ID removal
+    stateful: bool = False  # one LSTM that listens on and on, in the place of windows; another model
+    rows_per_step: int = 4  # MFCC rows that a step of the LSTM reads; 1, 2, 4, 5, 10, 20, 25, 50 or 100
+    frames: int = 1  # consecutive video frames of a training sample without pixels
+    landmark_space: LandmarkSpace = LandmarkSpace.frame  # of audio_to_landmark
     lstm_layers: int = 3
     lstm_width: int = 256
     learning_rate: float = 1e-3
+
+
+@dataclass
+class AugmentConfig:
+    """Gain and background noise of training sound (conf/augment); drawn from (seed, epoch, sample)."""
+
+    enabled: bool = False
+    gain_db: list[float] = field(default_factory=lambda: [-10.0, 10.0])  # lowest and highest
+    noise: float = 0.5  # share of the samples with noise
+    snr_db: list[float] = field(default_factory=lambda: [5.0, 35.0])  # level of the clip over the noise
+    tilt: list[float] = field(default_factory=lambda: [-6.0, 0.0])  # of the noise, dB an octave; 0 is white, -3 pink
 
 
 @dataclass
@@ -227,6 +262,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     renderer: RendererConfig = field(default_factory=RendererConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -176,7 +176,8 @@ def _plain(name: str) -> str:
 def _existing(root: Path) -> Path:
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise ValueError(f"data root {root} does not exist: give the folder that holds the speakers' folders")
+        problem = "is no folder" if root.exists() else "does not exist"
+        raise ValueError(f"data root {root} {problem}: give the folder that holds the speakers' folders")
     return root.resolve()
 
 
