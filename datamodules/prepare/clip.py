@@ -17,7 +17,6 @@ from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,12 +32,13 @@ from datamodules.prepare.clip_sound import SourceSound, sound_mfcc
 from datamodules.prepare.crop import CROP_SIZE, SMOOTHING, crop_from_fit, warp_crop
 from datamodules.prepare.cuts import CutFinder
 from datamodules.prepare.decode import FRAME_RATE, Frame, read_audio, video_start
-from datamodules.prepare.fitted_spans import FittedSpan, fit_spans
+from datamodules.prepare.fitted_spans import FittedSpan, fit_spans, mouth_opening
 from datamodules.prepare.inventory import part_ids
 from datamodules.prepare.people import Choice, chosen_face
 from datamodules.prepare.report import Skipped, SourceResult
 from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
 from datamodules.prepare.spans import LeftOut
+from datamodules.prepare.sync import sound_offset
 from datamodules.prepare.track import FaceTracker
 from model_zoo.face.detector import FaceDetector
 from model_zoo.face.landmark_files import LandmarkFiles
@@ -49,11 +49,6 @@ from model_zoo.functional.masks import mouth_box, mouth_region
 PIPELINE = 2  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
 THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
-
-
-class _Unknown(NamedTuple):
-    offset: float = float("nan")
-    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,7 @@ class ClipMaker:
         else:
             landmarks = chosen_face(seen, self.settings.choice, samples)
         parts, left_out = fit_spans(self.face, landmarks, seen.cuts)
-        sync = _Unknown()  # until the estimate is connected
+        sync = sound_offset(mouth_opening(self.face, parts, seen.num_frames), samples)
         sure = self.settings.correct_offset and sync.confidence >= MIN_CONFIDENCE
         heard = SourceSound(samples, words, sync.offset if sure else 0.0)
         about = {

@@ -44,16 +44,18 @@ def timed_frames(
     notes = [] if notes is None else notes
     with open_media(source, "video") as container:
         stream = choose_video(container)
-        size = first = None
+        size = first = matrix = rotation = None
         time, count, known = 0.0, 0, len(notes)
         reformatter = VideoReformatter()
         for time, frame in _intact(container, stream, notes):
             first = time if first is None else first
             size = size or fitting_size(frame.width, frame.height, _aspect(stream), max_side)
+            if frame.rotation != rotation:  # looked at seldom: it ties the frame into a cycle, which holds its memory
+                matrix, rotation = _display_matrix(frame), frame.rotation
             # One thread: starting more for each frame takes longer than the conversion.
             picture = reformatter.reformat(frame, *size, format="rgb24", threads=1)
             # Not contiguous where the width is no multiple of 32, and dlib then reads garbage.
-            yield time, upright(np.ascontiguousarray(picture.to_ndarray()), _display_matrix(frame))
+            yield time, upright(np.ascontiguousarray(picture.to_ndarray()), matrix)
             count += 1
         if first is None:
             raise DecodeError("not readable as video (no picture can be decoded)")
