@@ -18,6 +18,9 @@ from model_zoo.functional.heatmaps import MOUTH
 NUM_SHAPE = 199  # s of §3.1 of Song et al. 2020
 NUM_EXPRESSION = 29  # e of §3.1 of Song et al. 2020
 NUM_LANDMARKS = 68  # iBUG order
+NUM_JAW, _CHIN = 17, 8  # the jawline from ear to ear
+CONTOUR_SLOTS = 16  # vertices from a jaw landmark to the middle of the face, where the outline may pass
+_CONTOUR_BAND = 0.06  # eye distances above and below a jaw landmark that count as its height
 
 
 class MorphableFace(nn.Module):
@@ -31,6 +34,8 @@ class MorphableFace(nn.Module):
         expression_std: (≤29,) standard deviation along each of them.
         triangles: (F, 3) vertex indices.
         landmark_index: (68,) vertices of the iBUG landmarks.
+        contour_index: (17, 16) for each jaw landmark the vertices at its height from itself to the middle of the face,
+            where the outline may pass when the head turns (contour.py); found on the mean mesh if None.
 
     Raises:
         ValueError: shapes disagree, there are more modes than 199 and 29, an index is out of range, or a value is not
@@ -44,6 +49,7 @@ class MorphableFace(nn.Module):
     expression_std: Float[Tensor, "E"]
     triangles: Int[Tensor, "F 3"]
     landmark_index: Int[Tensor, "L"]
+    contour_index: Int[Tensor, "17 M"]
     landmark_mean: Float[Tensor, "L 3"]
     landmark_shape: Float[Tensor, "S L3"]
     landmark_expression: Float[Tensor, "E L3"]
@@ -57,6 +63,7 @@ class MorphableFace(nn.Module):
         expression_std: Float[Tensor, "e"],
         triangles: Int[Tensor, "F 3"],
         landmark_index: Int[Tensor, "68"],
+        contour_index: Int[Tensor, "17 M"] | None = None,
     ) -> None:
         super().__init__()
         num_vertices = _length(mean)
@@ -81,6 +88,10 @@ class MorphableFace(nn.Module):
             self.register_buffer(name, value.to(torch.float32).contiguous())
         self.register_buffer("triangles", triangles.long())
         self.register_buffer("landmark_index", landmark_index.long())
+        if contour_index is None:
+            contour_index = _outlines(self.mean, self.triangles, self.landmark_index)
+        _check_shape("contour_index", contour_index, (NUM_JAW, CONTOUR_SLOTS))
+        self.register_buffer("contour_index", contour_index.long(), persistent=False)
         self._refresh_landmark_rows()
         self.register_load_state_dict_post_hook(_refresh_landmark_rows)  # a function: lambdas can't be sent to workers
 
@@ -157,8 +168,9 @@ class MorphableFace(nn.Module):
         return offset.square().sum(-1).mean(-1).sqrt()
 
     def landmark_face(self) -> MorphableFace:
-        """The same model of its 68 landmark vertices only: what losses need, at a small fraction of the memory."""
-        rows = self.landmark_index
+        """The same model of its landmarks and contours only: what fits and losses need, at a fraction of the memory."""
+        contours, where = self.contour_index.unique(return_inverse=True)
+        rows = torch.cat((self.landmark_index, contours))
         return MorphableFace(
             self.mean[rows],
             self.shape_basis[rows],
@@ -167,7 +179,39 @@ class MorphableFace(nn.Module):
             self.expression_std,
             torch.empty(0, 3, dtype=torch.long, device=rows.device),
             torch.arange(NUM_LANDMARKS, device=rows.device),
+            where + NUM_LANDMARKS,
         )
+
+
+def _outlines(
+    mean: Float[Tensor, "V 3"], triangles: Int[Tensor, "F 3"], landmark_index: Int[Tensor, "68"]
+) -> Int[Tensor, "17 M"]:
+    """For each jaw landmark the outermost vertices of its height, evenly spaced in angle from itself to the middle.
+
+    Angles are about a vertical axis that passes between the ends of the jaw. Where a mesh has no vertex in some
+    direction, its place is taken by the one before; the chin stands for itself.
+    """
+    jaw = landmark_index[:NUM_JAW]
+    index = jaw[:, None].repeat(1, CONTOUR_SLOTS)
+    surface = triangles.unique()
+    points, ends = mean[surface], mean[jaw[[0, -1]]]
+    axis = ends.mean(0)
+    for landmark in range(NUM_JAW):
+        if landmark == _CHIN:
+            continue
+        side = 1.0 if landmark > _CHIN else -1.0
+        across, depth = side * (points[:, 0] - axis[0]), axis[2] - points[:, 2]
+        angle, radius = torch.atan2(across, depth), torch.hypot(across, depth)
+        own = mean[jaw[landmark]]
+        first = torch.atan2(side * (own[0] - axis[0]), axis[2] - own[2])
+        height = (points[:, 1] - own[1]).abs()
+        for slot in range(1, CONTOUR_SLOTS):
+            middle = first * (1 - slot / (CONTOUR_SLOTS - 1))
+            near = (height < _CONTOUR_BAND) & ((angle - middle).abs() < first.abs() / (CONTOUR_SLOTS - 1))
+            index[landmark, slot] = index[landmark, slot - 1]
+            if near.any():  # the outer surface, not what lies inside the head
+                index[landmark, slot] = surface[torch.where(near, radius - height, -torch.inf).argmax()]
+    return index
 
 
 def _length(value: Tensor) -> int:
@@ -203,3 +247,5 @@ def _pad_last(value: Tensor, size: int) -> Tensor:
 
 def _refresh_landmark_rows(face: MorphableFace, _: object) -> None:
     face._refresh_landmark_rows()
+    if face.triangles.numel():
+        face.contour_index = _outlines(face.mean, face.triangles, face.landmark_index)

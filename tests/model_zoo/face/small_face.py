@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model_zoo.face.morphable import MorphableFace
+from model_zoo.face.morphable import CONTOUR_SLOTS, MorphableFace
 
 _REACH = 0.4  # eye distances over which a mode keeps its sign
 _SHAPE_SIZE, _EXPRESSION_SIZE = 0.05, 0.04  # RMS displacement of a point by one standard deviation of all modes
@@ -52,6 +52,7 @@ def small_face(num_shape: int = 30, num_expression: int = 12, seed: int = 0) -> 
         *modes(num_expression, _EXPRESSION_SIZE),
         torch.randint(0, len(points), (50, 3), generator=generator),
         landmark_index,
+        landmark_index[:17, None].repeat(1, CONTOUR_SLOTS),  # scattered points have no outline
     )
 
 

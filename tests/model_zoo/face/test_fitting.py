@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from model_zoo.face import fitting
-from model_zoo.face.fitting import FaceFit, fit_clip
+from model_zoo.face import clip_fitter, fitting
+from model_zoo.face.fitting import FaceFit, fit_clip, fit_clips
 from model_zoo.functional.camera import apply_similarity, rotation_matrix, transform_pose
 from tests.model_zoo.face.small_face import small_face, talking
 
@@ -127,7 +127,7 @@ def test_missing_and_foreign_frames_are_flagged_and_filled():
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_contour_of_the_far_cheek_does_not_turn_the_head(side):
+def test_a_fading_jaw_does_not_turn_the_head(side):
     """Detectors follow the visible contour, which at large yaw lies outside of the jaw's vertices."""
     shape, expression, pose, _ = talking(FACE, 25, seed=10)
     pose[:, 1] = side * 0.7
@@ -135,17 +135,60 @@ def test_contour_of_the_far_cheek_does_not_turn_the_head(side):
     seen = true.clone()
     far = slice(0, 8) if side > 0 else slice(9, 17)
     seen[:, far, 0] -= side * 12.0  # 0.16 eye distances, as on ICT-FaceKit at 50 degrees
-    expected, fit = fit_clip(FACE, true), fit_clip(FACE, seen)
+    expected, fit = fit_clip(FACE, true, "fading"), fit_clip(FACE, seen, "fading")
     assert torch.rad2deg(fit.pose[:, 1] - expected.pose[:, 1]).abs().max() < 0.5
     assert rmse(projected(fit)[:, 17:], projected(expected)[:, 17:]) < 0.1
 
 
-def test_long_clips_are_solved_in_chunks_without_a_seam(monkeypatch):
+def test_long_clips_are_solved_in_pieces_without_a_seam(monkeypatch):
     _, _, _, landmarks = talking(FACE, 120, seed=9)
     given = noisy(landmarks, 0.5)
     whole = projected(fit_clip(FACE, given))
-    monkeypatch.setattr(fitting, "_CHUNK", 50)
-    assert rmse(projected(fit_clip(FACE, given)), whole) < 0.05
+    monkeypatch.setattr(clip_fitter, "_PIECE", 50)
+    assert rmse(projected(fit_clip(FACE, given)), whole) < 0.001
+
+
+def test_clips_together_get_the_fits_that_they_get_alone():
+    """Ragged lengths, missing frames, a clip that is no face, and one that turns its head."""
+    clips = [noisy(talking(FACE, length, seed=length)[3], 0.5, length).double() for length in (30, 1, 7, 150)]
+    clips[0][4:9] = math.nan
+    clips[2][3] = 256 * torch.rand(68, 2, generator=torch.Generator().manual_seed(1))  # found out after the first round
+    clips.append(noisy(talking(FACE, 20, seed=2, yaw=0.9)[3], 0.5).double())
+    clips.insert(2, torch.full((5, 68, 2), math.nan, dtype=torch.float64))
+    clips.insert(4, torch.zeros(0, 68, 2, dtype=torch.float64))
+    together = fit_clips(FACE, clips)
+    for landmarks, fit in zip(clips, together, strict=True):
+        (alone,) = fit_clips(FACE, [landmarks])
+        if alone is None:
+            assert fit is None
+            continue
+        assert torch.equal(fit.valid, alone.valid)
+        assert fit.noise == pytest.approx(alone.noise, rel=1e-6)
+        for name in ("shape", "expression", "pose", "residual", "weight"):
+            torch.testing.assert_close(getattr(fit, name), getattr(alone, name), rtol=1e-6, atol=1e-6)
+    assert [fit is None for fit in together] == [False, False, True, False, True, False, False]
+
+
+def test_groups_of_clips_do_not_matter(monkeypatch):
+    clips = [noisy(talking(FACE, 20, seed=seed)[3], 0.5, seed) for seed in range(4)]
+    together = fit_clips(FACE, clips)
+    monkeypatch.setattr(fitting, "_TOGETHER", {"cpu": 50})
+    for first, second in zip(together, fit_clips(FACE, clips), strict=True):
+        torch.testing.assert_close(first.expression, second.expression, rtol=1e-6, atol=1e-6)
+
+
+def test_no_clips_no_fits():
+    assert fit_clips(FACE, []) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_equals_cpu():
+    clips = [noisy(talking(FACE, length, seed=length, yaw=0.9)[3], 0.5, length) for length in (30, 75)]
+    for cpu, gpu in zip(fit_clips(FACE, clips), fit_clips(FACE, [clip.cuda() for clip in clips]), strict=True):
+        assert gpu.expression.is_cuda
+        for name in ("shape", "expression", "pose", "residual", "valid"):
+            torch.testing.assert_close(getattr(gpu, name).cpu(), getattr(cpu, name), rtol=1e-4, atol=1e-4)
 
 
 def test_landmark_face_fits_as_the_whole_face():
@@ -183,6 +226,46 @@ def test_clip_without_a_face_is_refused(value):
 def test_wrong_shapes_are_refused(size):
     with pytest.raises(ValueError, match=r"landmarks must be \(T, 68, 2\), got"):
         fit_clip(FACE, torch.zeros(size))
+
+
+@pytest.mark.parametrize("value", [1e30, -1e300, -math.inf])
+def test_huge_values_are_missing(value):
+    landmarks = talking(FACE, 10, seed=1)[3].double()
+    given = landmarks.clone()
+    given[3] = value
+    given[5, 10, 0] = value
+    fit = fit_clip(FACE, given)
+    assert_finite(fit)
+    assert (~fit.valid).nonzero()[:, 0].tolist() == [3]
+    assert fit.weight[5, 10] == 0
+    assert rmse(projected(fit)[fit.valid], landmarks[fit.valid]) < 0.1
+    with pytest.raises(ValueError, match="no face in 2 frames"):
+        fit_clip(FACE, torch.full((2, 68, 2), value, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rest", [math.nan, 0.0, 128.0, math.inf, 1e12])
+def test_one_good_frame_among_75(rest):
+    landmarks = talking(FACE, 75, seed=11)[3]
+    given = torch.full_like(landmarks, rest)
+    given[40] = landmarks[40]
+    fit = fit_clip(FACE, given)
+    assert_finite(fit)
+    assert fit.valid.nonzero()[:, 0].tolist() == [40]
+    assert rmse(projected(fit)[40], landmarks[40]) < 0.05
+    assert (fit.expression == fit.expression[40]).all()
+    assert (fit.weight[:40] == 0).all()
+
+
+def test_landmarks_on_a_line_or_mirrored_are_finite_or_refused():
+    landmarks = talking(FACE, 3, seed=12)[3]
+    line = landmarks * torch.tensor([1.0, 0.0])
+    for wrong in (line, line.flip(-1), landmarks.flip(1), torch.zeros(3, 68, 2).index_fill(1, torch.arange(3), 90.0)):
+        (fit,) = fit_clips(FACE, [wrong])
+        if fit is not None:
+            assert_finite(fit)
+    (mirrored,) = fit_clips(FACE, [landmarks * torch.tensor([-1.0, 1.0])])
+    if mirrored is not None:  # a face seen in a mirror is nearly a face
+        assert_finite(mirrored)
 
 
 def test_empty_clip_is_refused():
