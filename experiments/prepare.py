@@ -31,6 +31,7 @@ from experiments.schema import Config, Task, register
 from model_zoo.face.importers import import_face, save_face
 
 _TASK = "+exp=grid_joint"  # a preparation trains nothing; the schema wants a task all the same
+_HYDRA_FLAGS = ("--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version")
 _FACE_KEYS = ("face", "landmarks", "expressions", "out")
 
 
@@ -78,7 +79,7 @@ def prepare(config: Config, action: Action) -> None:
     if is_url(out):
         raise UserError(f"data.store={out}: a store is prepared in a folder; copy it to where it is read from")
     if not action.merge:
-        data.detector.detect(np.zeros((64, 64, 3), np.uint8))  # what it lacks is said here, not of every source
+        data.detector.detect(np.zeros((288, 360, 3), np.uint8))  # what it lacks is said here, not of every source
     how = (data.face, data.prepare_workers, data.progress, data.settings, data.detector)
     if action.merge:
         sources = data.scan() if data.root.is_dir() else []
@@ -124,6 +125,8 @@ def parse_action(arguments: list[str]) -> tuple[Action, list[str]]:
             chosen.append(flag)
         elif argument in ("--merge", "--verify"):
             chosen.append(argument)
+        elif argument.startswith("-") and flag not in _HYDRA_FLAGS:
+            raise UserError(f"{argument}: the flags are --shard i/n, --merge and --verify; keys are given as key=value")
         else:
             rest.append(argument)
     if len(set(chosen)) > 1:
