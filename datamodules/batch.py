@@ -120,7 +120,7 @@ class VideoBatch(_Batch):
     @property
     def noise(self) -> Float[Tensor, "B 3 H W"]:
         """What fills the box, uniform."""
-        return noise_fields(self.noise_number, self.windows.bank.size)
+        return noise_fields(self.windows.bank.size, self.noise_number.device)[self.noise_number]
 
     @property
     def mean_frame(self) -> Float[Tensor, "B 3 H W"]:

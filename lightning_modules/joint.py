@@ -91,7 +91,7 @@ class JointModule(AdversarialModule):
     def draw(self, batch: JointBatch, landmarks: Tensor) -> Rendering:
         """Render frame t of every sample from the given landmarks."""
         video = batch.video
-        return self.renderer(video.windows, video.mouth_box, video.noise, landmarks)
+        return self.renderer(video.windows, video.mouth_box, video.noise_number, landmarks)
 
     def show(self, batch: JointBatch) -> tuple[VideoBatch, Rendering]:
         """For previews: the video part and its rendering from what was heard."""

@@ -208,7 +208,7 @@ class RendererModule(AdversarialModule):
 
     def draw(self, batch: VideoBatch) -> Rendering:
         """Render frame t of every sample from its true landmarks."""
-        return self.renderer(batch.windows, batch.mouth_box, batch.noise)
+        return self.renderer(batch.windows, batch.mouth_box, batch.noise_number)
 
     def show(self, batch: VideoBatch) -> tuple[VideoBatch, Rendering]:
         """For previews: the batch and its rendering."""

@@ -20,7 +20,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import CROP_UNITS, JAW, MOUTH
@@ -81,16 +81,12 @@ def noise_number(*seed: int | str) -> int:
     return int.from_bytes(digest) % NOISE_FIELDS
 
 
-def noise_fields(numbers: Int[Tensor, "B"], size: int) -> Float[Tensor, "B 3 H W"]:
-    """Uniform noise in [-1, 1]: stretches of one long random sequence, each beginning at its number."""
-    length = 3 * size * size
-    noise = _noise_sequence(NOISE_FIELDS + length, numbers.device)
-    return noise.as_strided((NOISE_FIELDS, length), (1, 1))[numbers].view(-1, 3, size, size)
-
-
 @lru_cache(maxsize=4)
-def _noise_sequence(length: int, device: torch.device) -> Tensor:
-    return (torch.rand(length, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(device)
+def noise_fields(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 3 H W"]:
+    """All noise fields, uniform in [-1, 1]: views of one long random sequence, each beginning at its number."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(NOISE_FIELDS + 3 * size * size, generator=generator) * 2 - 1
+    return noise.to(device, dtype).as_strided((NOISE_FIELDS, 3, size, size), (1, size * size, size, 1))
 
 
 @torch.no_grad()

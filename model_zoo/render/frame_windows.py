@@ -18,9 +18,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import landmark_heatmap
-from model_zoo.functional.masks import box_mask, box_slices
+from model_zoo.functional.masks import box_mask, box_slices, noise_fields
 
-_CPU_CHUNK, _GPU_CHUNK = 2, 64  # frames converted at once: what fits into a core's cache, into little memory
+_CPU_CHUNK, _GPU_CHUNK = 8, 64  # frames converted at once: what fits into a core's cache, into little memory
+_spare: dict[tuple, Tensor] = {}  # memory of banks that are gone: to get it anew takes longer than to convert into it
 
 
 class FrameBank:
@@ -36,12 +37,13 @@ class FrameBank:
     ) -> None:
         self.crops, self.landmarks = crops, landmarks
         self._made: dict[object, object] = {}
+        self._memory: list[Tensor] = []
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_made": {}, "_memory": []}
 
     @property
     def size(self) -> int:
@@ -76,10 +78,17 @@ class FrameBank:
     def _converted(self, values: Tensor, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         parts = values.split(_CPU_CHUNK if values.device.type == "cpu" else _GPU_CHUNK)
         shape = function(parts[0][:1]).shape[1:]
-        converted = torch.empty(len(values), *shape, dtype=dtype, device=values.device)
-        for part, into in zip(parts, converted.split(len(parts[0])), strict=True):
+        memory = _spare.pop((values.device, dtype, shape), None)
+        if memory is None or len(memory) < len(values):
+            memory = torch.empty(len(values), *shape, dtype=dtype, device=values.device)
+        self._memory.append(memory)
+        for part, into in zip(parts, memory[: len(values)].split(len(parts[0])), strict=True):
             into.copy_(function(part))
-        return converted
+        return memory[: len(values)]
+
+    def __del__(self) -> None:
+        for memory in self._memory:
+            _spare[memory.device, memory.dtype, memory.shape[1:]] = memory
 
     def _once(self, key: object, make: Callable[[], object]):
         if key not in self._made:
@@ -122,47 +131,53 @@ class FrameWindows:
         """Frame t of every window, float32 in [-1, 1]."""
         return self.bank.frames(self.rows[:, -1])
 
-    @torch.no_grad()
-    def masked(self, box_B4: Float[Tensor, "B 4"], noise_B3HW: Float[Tensor, "B 3 H W"], dtype: torch.dtype) -> Tensor:
-        """All frames with their box filled, and room for T heatmaps behind them: (B, 4T, H, W), the last T unset."""
-        rgb_N3HW, size = self.bank.rgb(dtype), self.bank.size
-        num_windows, length = self.rows.shape
-        stack = torch.empty(num_windows, 4 * length, size, size, dtype=dtype, device=rgb_N3HW.device)
-        frames_BT3HW = stack[:, : 3 * length].unflatten(1, (length, 3))
-        for rows_T, frames_T3HW in zip(self.rows, frames_BT3HW, strict=True):
-            torch.index_select(rgb_N3HW, 0, rows_T, out=frames_T3HW)
-        if stack.device.type == "cpu":
-            for box, frames_T3HW, noise_3HW in zip(box_B4, frames_BT3HW, noise_B3HW, strict=True):
-                inside = (..., *box_slices(box, size))
-                frames_T3HW[inside] = noise_3HW[inside].to(dtype)
-        else:  # reading the boxes would wait for the device
-            inside_B1HW = box_mask(box_B4, size)
-            frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], noise_B3HW[:, None].to(dtype), frames_BT3HW))
-        return stack
-
     def stack(
         self,
         box_B4: Float[Tensor, "B 4"],
-        noise_B3HW: Float[Tensor, "B 3 H W"],
+        noise_B: Int[Tensor, "B"],
         dtype: torch.dtype,
         heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
+        out: Float[Tensor, "B 4T H W"] | None = None,
     ) -> Float[Tensor, "B 4T H W"]:
         """What the generator is fed: T frames whose box is filled with noise, then T heatmaps.
 
         Args:
-            box_B4: mouth boxes, px at 256. noise_B3HW: what fills them.
+            box_B4: mouth boxes, px at 256. noise_B: numbers of the noise fields that fill them.
             dtype: of the result.
             heatmaps_BTHW: gradients flow through them; None: those of the frames' own landmarks.
+            out: where to put it, contiguous; fresh memory costs more than what is done to fill it.
         """
-        stack = self.masked(box_B4, noise_B3HW, dtype)
-        room_BTHW = stack[:, -self.rows.shape[1] :]
-        if heatmaps_BTHW is not None:
+        (num_windows, length), size = self.rows.shape, self.bank.size
+        if out is None:
+            out = torch.empty(num_windows, 4 * length, size, size, dtype=dtype, device=self.rows.device)
+        frames_BT3HW, room_BTHW = out[:, : 3 * length].unflatten(1, (length, 3)), out[:, 3 * length :]
+        self._pick(self.bank.rgb(dtype), frames_BT3HW)
+        self._fill(frames_BT3HW, box_B4, noise_B)
+        if heatmaps_BTHW is None:
+            self._pick(self.bank.heatmaps(dtype), room_BTHW)
+        else:
             room_BTHW.copy_(heatmaps_BTHW)
-            return stack
-        own_MHW = self.bank.heatmaps(dtype)
-        for rows_T, heatmaps_THW in zip(self.rows, room_BTHW, strict=True):
-            torch.index_select(own_MHW, 0, rows_T, out=heatmaps_THW)
-        return stack
+        return out
+
+    def _pick(self, values_N: Float[Tensor, "N ..."], into_BT: Float[Tensor, "B T ..."]) -> None:
+        """What belongs to each frame of each window."""
+        for rows_T, into_T in zip(self.rows, into_BT, strict=True):
+            torch.index_select(values_N, 0, rows_T, out=into_T)
+
+    @staticmethod
+    def _fill(
+        frames_BT3HW: Float[Tensor, "B T 3 H W"], box_B4: Float[Tensor, "B 4"], noise_B: Int[Tensor, "B"]
+    ) -> None:
+        """Put the noise into the box of every frame."""
+        size = frames_BT3HW.shape[-1]
+        fields_N3HW = noise_fields(size, frames_BT3HW.device, frames_BT3HW.dtype)
+        if frames_BT3HW.device.type != "cpu":  # where reading the boxes would wait for the device
+            inside_B1HW = box_mask(box_B4, size)
+            frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], fields_N3HW[noise_B][:, None], frames_BT3HW))
+            return
+        for box, frames_T3HW, number in zip(box_B4, frames_BT3HW, noise_B.tolist(), strict=True):
+            inside = (..., *box_slices(box, size))
+            frames_T3HW[inside] = fields_N3HW[number][inside]
 
 
 def _signed(crops: Tensor) -> Tensor:

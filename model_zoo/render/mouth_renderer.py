@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from model_zoo.functional.heatmaps import landmark_heatmap
@@ -29,13 +29,11 @@ class Rendering:
         frame: the true frame with the generated mouth box, in [-1, 1].
         mask: 1 inside the mouth box, 0 outside.
         heatmap: of the landmarks that drove it, in [0, 1].
-        masked: the frame with its box filled with noise, as the generator saw it.
     """
 
     frame: Float[Tensor, "B 3 H W"]
     mask: Float[Tensor, "B 1 H W"]
     heatmap: Float[Tensor, "B 1 H W"]
-    masked: Float[Tensor, "B 3 H W"]
 
 
 class MouthRenderer(nn.Module):
@@ -55,7 +53,7 @@ class MouthRenderer(nn.Module):
         self,
         windows: FrameWindows,
         mouth_box_B4: Float[Tensor, "B 4"],
-        noise_B3HW: Float[Tensor, "B 3 H W"],
+        noise_B: Int[Tensor, "B"],
         landmarks_BTL2: Float[Tensor, "B T 68 2"] | None = None,
     ) -> Rendering:
         """Render frame t.
@@ -63,21 +61,19 @@ class MouthRenderer(nn.Module):
         Args:
             windows: crops t-6..t.
             mouth_box_B4: x0, y0, x1, y1, px at 256.
-            noise_B3HW: what fills the box, in [-1, 1].
+            noise_B: numbers of the noise fields that fill the boxes.
             landmarks_BTL2: that drive the mouth, px at 256; gradients flow through them. None: the frames' own.
         """
         size = windows.bank.size
         heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
-        stack = windows.stack(mouth_box_B4, noise_B3HW, self.dtype, heatmaps_BTHW)
+        stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW)
         with torch.autocast(stack.device.type, self.dtype, enabled=self.dtype != torch.float32):
             generated_B3HW = self.generator(stack.contiguous(memory_format=torch.channels_last))
         real_B3HW = windows.last
-        inside_B1HW = box_mask(mouth_box_B4, size)
-        mask_B1HW = inside_B1HW.to(real_B3HW.dtype)
+        mask_B1HW = box_mask(mouth_box_B4, size).to(real_B3HW.dtype)
         frame_B3HW = torch.lerp(real_B3HW, generated_B3HW.float(), mask_B1HW)
-        masked_B3HW = torch.where(inside_B1HW, noise_B3HW, real_B3HW)
         if heatmaps_BTHW is None:  # not that of the stack, which may be rounded
             heatmap_B1HW = landmark_heatmap(windows.bank.landmarks[windows.rows[:, -1]], size)
         else:
             heatmap_B1HW = heatmaps_BTHW[:, -1:]
-        return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW, masked_B3HW)
+        return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW)

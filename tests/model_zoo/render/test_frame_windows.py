@@ -13,7 +13,7 @@ from ..functional.faces import talking_face
 
 SIZE = 64
 BOXES = torch.tensor([[40.0, 60.5, 200.0, 230.0], [10.0, 100.0, 255.0, 255.0], [70.2, 120.7, 190.1, 240.9]])
-NOISE = noise_fields(torch.tensor([5, 99, 12345]), SIZE)
+NOISE = torch.tensor([5, 99, 12345])
 
 
 def windows(device: str = "cpu") -> FrameWindows:
@@ -27,7 +27,15 @@ def plain_stack(given: FrameWindows, heatmaps: torch.Tensor) -> torch.Tensor:
     """The definition: seven masked RGB frames, then seven heatmaps."""
     frames = given.bank.crops[given.rows] / 127.5 - 1
     inside = box_mask(BOXES.to(frames.device), SIZE)[:, None]
-    return torch.cat([torch.where(inside, NOISE.to(frames.device)[:, None], frames).flatten(1, 2), heatmaps], 1)
+    return torch.cat(
+        [
+            torch.where(inside, noise_fields(SIZE, frames.device)[NOISE.to(frames.device)][:, None], frames).flatten(
+                1, 2
+            ),
+            heatmaps,
+        ],
+        1,
+    )
 
 
 def devices() -> list:
