@@ -101,7 +101,7 @@ def prepare(config: Config, action: Action) -> None:
             print(f"split: {error}")
     if report.lost:
         remedy = "bring their sources back, then --verify" if action.verify else "repair them with --verify"
-        raise UserError(f"{len(report.lost)} clips are damaged: {remedy}")
+        raise UserError(f"damaged clips: {', '.join(report.lost[:5])}{', ...' * (len(report.lost) > 5)}: {remedy}")
 
 
 def parse_action(arguments: list[str]) -> tuple[Action, list[str]]:

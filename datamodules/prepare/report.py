@@ -142,11 +142,11 @@ class Report:
         sources = len({row.source for row in self.rows})
         hours = self.frames / _FRAME_RATE / 3600
         totals = [
-            ("clips", f"{len(self.rows)} from {sources} source{'s' * (sources != 1)}"),
+            ("clips", f"{len(self.rows)} from {_counted(sources, 'source')}"),
             ("sources skipped", f"{len(self.skipped)}"),
             ("frames", f"{self.frames} ({hours:.2f} h at 25 a second)"),
             ("frames kept", f"{100 * self.kept:.2f}% of the {self.frames_seen} that were read"),
-            ("with several faces", f"{sum(row.faces > 1 for row in self.rows)} clips"),
+            ("with several faces", _counted(sum(row.faces > 1 for row in self.rows), "clip")),
         ]
         if self.rows:
             residual = np.array([row.residual for row in self.rows])
@@ -155,10 +155,10 @@ class Report:
             totals.append(("fit residual", f"{weighted:.4f} of the eye distance; 95% of the clips below {worst:.4f}"))
             offsets = [row.offset for row in self.rows if math.isfinite(row.offset)]
             told = f"median {1000 * float(np.median(offsets)):+.0f} ms, " if offsets else ""
-            totals.append(("sound after picture", f"{told}known of {len(offsets)} clips"))
+            totals.append(("sound after picture", f"{told}known of {_counted(len(offsets), 'clip')}"))
         consents = Counter((row.consent, row.consent_reference) for row in self.rows)
         for (consent, reference), count in sorted(consents.items()):
-            totals.append(("consent", f"{consent}{f' ({reference})' if reference else ''}: {count} clips"))
+            totals.append(("consent", f"{consent}{f' ({reference})' if reference else ''}: {_counted(count, 'clip')}"))
         return totals
 
     def reasons(self) -> list[tuple[str, int, str]]:
@@ -173,14 +173,16 @@ class Report:
     def table(self) -> Table:
         """Short table for people."""
         table = Table(title="Preparation", show_header=False)
-        table.add_row("made in this run", f"{len(self.rows) - self.reused} clips, {self.frames_made} frames")
+        table.add_row(
+            "made in this run", f"{_counted(len(self.rows) - self.reused, 'clip')}, {self.frames_made} frames"
+        )
         for name, value in self.totals():
             table.add_row(name, value)
         for name, clips in (("repaired", self.repaired), ("lost", self.lost)):
             if clips:
-                table.add_row(name, f"{len(clips)} clips: {', '.join(clips[:5])}{', ...' * (len(clips) > 5)}")
+                table.add_row(name, f"{len(clips)}: {', '.join(clips[:5])}{', ...' * (len(clips) > 5)}")
         if self.pending:
-            table.add_row("not prepared yet", f"{self.pending} sources")
+            table.add_row("not prepared yet", _counted(self.pending, "source"))
         rate = f", {self.frames_made / self.seconds / max(1, self.workers):.0f} frames/s a process"
         table.add_row("time", f"{self.seconds:.1f} s{rate if self.frames_made and self.seconds else ''}")
         for reason, count, example in self.reasons()[:_REASONS]:
@@ -241,3 +243,7 @@ def _unused(identity: str, status: str, reason: str, start: float, frames: int, 
         id=identity, status=status, reason=reason, start=start, frames=frames, valid_frames=0, faces=faces,
         **unknown, **about,
     )  # fmt: skip
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

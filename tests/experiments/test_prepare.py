@@ -96,7 +96,7 @@ def test_lost_clips_are_an_error_that_names_the_remedy(run, raw, tmp_path):
     clip_path(store, "ann/b").write_bytes(b"damaged")
     status, _, error = run(*folder(copy, store, "--verify"))
     assert status == 1
-    assert "1 clips are damaged: bring their sources back" in error
+    assert "damaged clips: ann/b: bring their sources back" in error
 
 
 @pytest.mark.parametrize(
