@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import netrc
 import os
@@ -17,7 +18,8 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from experiments import build, tables
+from experiments import build, registry, tables
+from experiments.articulation import articulation, by_viseme
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
 from experiments.run_folder import RUN_FOLDER_VARIABLE, experiment_folder, make_run_folder
 from experiments.schema import Config, Task, register
@@ -49,6 +51,10 @@ def run(config: Config) -> Path:
         if Task.speaker_id in tasks[:-1]:
             trained.speaker_network = build.build_speaker_network(config, data)
         tasks = tasks[-1:]
+    elif Task.speaker_id in tasks[:-1]:
+        trained.speaker_network = registry.find_speaker_network(config, data)
+        if trained.speaker_network is not None:
+            tasks.remove(Task.speaker_id)
     folder = make_run_folder(parent, config)
     try:
         for task in tasks:
@@ -104,6 +110,8 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
     # Collected on every rank: the intervals reduce over them.
     results = tables.collect(module, data.clip_ids, _about(config, task, module, data, name))
     if trainer.is_global_zero:
+        if is_last:
+            results |= _heard(config, task, module, data)
         tables.write(results, folder)
         if is_last or task is Task.speaker_id:
             tables.show(results, console)
@@ -111,6 +119,8 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
         _finish_wandb(mode, folder, is_last)
     if task is Task.speaker_id:
         trained.speaker_network = module.network
+        if trainer.is_global_zero:
+            registry.record(folder, config, data)
     if task is Task.audio_to_expression:
         trained.speech = module.speech
 
@@ -126,6 +136,17 @@ def _fit(trainer: pl.Trainer, module: TalkinModule, data, folder: Path, resume: 
         fail(f"interrupted after {module.batches_done} steps; {remedy}", INTERRUPTED)
 
 
+def _heard(config: Config, task: Task, module: TalkinModule, data) -> dict:
+    """Who was heard before, and what whole clips say about networks that turn speech into a face."""
+    unseen = [clip for clip in data.test_clips if data.store.row(clip).speaker not in data.speakers]
+    found: dict = {"unseen": unseen}
+    if task in (Task.audio_to_expression, Task.joint):
+        speech, objective = copy.deepcopy(module.speech).cpu().eval(), copy.deepcopy(module.objective).cpu().eval()
+        found["articulation"] = articulation(speech, objective, data)
+        found["visemes"] = by_viseme(speech, objective, data)
+    return found
+
+
 def _about(config: Config, task: Task, module: TalkinModule, data, name: str) -> dict:
     """What a table needs beside the scores."""
     vgg_is_off = getattr(module, "render", None) is not None and "vgg" not in module.active_losses()
@@ -138,6 +159,7 @@ def _about(config: Config, task: Task, module: TalkinModule, data, name: str) ->
         "frames": data.num_test_frames,
         "crop": config.scale.crop,
         "seed": config.seed,
+        "learning_rate": config.audio.learning_rate,
         "scale": config.scale.name,
         "unavailable": ["L_vgg"] if vgg_is_off and config.loss.render.vgg > 0 else [],
     }

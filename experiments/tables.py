@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,7 @@ from rich.table import Table
 from datamodules.atomic import atomic_file
 from experiments.command_line import UserError, guarded
 from lightning_modules.base import TalkinModule
+from model_zoo.metrics.functional import bootstrap_interval
 
 RESULTS = "results.json"
 LOG_WIDTH = 132  # characters, where there is no terminal to ask
@@ -30,6 +32,12 @@ UNITS = {
     "SSIM": "crop",
     "PSNR_mouth": "dB, mouth",
     "SSIM_mouth": "mouth",
+}
+ARTICULATION = {
+    "E_ldmk": "px at 256",
+    "jitter": "/ truth's",
+    "lag": "ms",
+    "silence": "gap / widest",  # beyond the closed gap, as a share of the speaker's widest
 }
 ARROWS = {"E_exp": "↓", "E_exp_mouth": "↓", "E_ldmk": "↓"}
 
@@ -79,14 +87,55 @@ def show(results: dict, console: Console) -> None:
         )
     for name, row in results["rows"].items():
         table.add_row(name, *(_cell(row.get(column), DIGITS.get(column, 3)) for column in columns))
+    for label, clips in _sides(results).items():
+        row = results["rows"][results["ours"]]
+        table.add_row(label, *(_cell(_over(row.get(column), clips), DIGITS.get(column, 3)) for column in columns))
     paper = PAPER.get(results["corpus"], {})
     if any(column in paper for column in columns):
         table.add_section()
         table.add_row("paper, its data", *(str(paper.get(column, "")) for column in columns), style="dim")
     console.print(table)
+    _show_articulation(results, console)
     console.print(f"active losses: {', '.join(results['active_losses'])}", highlight=False)
     if results["unavailable"]:
         console.print(f"unavailable: {', '.join(results['unavailable'])}", highlight=False)
+
+
+def _sides(results: dict) -> dict[str, set[str]]:
+    """Rows for speakers that trained and for others, where there are others."""
+    unseen = set(results.get("unseen", ()))
+    clips = {clip for score in results["rows"][results["ours"]].values() for clip in score["per_clip"]}
+    sides = {"seen speakers": clips - unseen, "unseen speakers": clips & unseen}
+    return {f"{results['ours']}, {name}": part for name, part in sides.items() if part} if unseen else {}
+
+
+def _over(score: dict | None, clips: set[str]) -> dict | None:
+    """The score over some of its clips."""
+    if score is None:
+        return None
+    values = torch.tensor([value for clip, value in score["per_clip"].items() if clip in clips])
+    low, high = bootstrap_interval(values)
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)} if len(values) else None
+
+
+def _show_articulation(results: dict, console: Console) -> None:
+    """How the mouth moves over whole clips, and its error by the kind of sound."""
+    if results.get("articulation"):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("whole clips", no_wrap=True)
+        for column, unit in ARTICULATION.items():
+            table.add_column(f"{column}\n{unit}", justify="right", no_wrap=True)
+        for name, row in results["articulation"].items():
+            table.add_row(name, *(_cell(row.get(column), 0 if column == "lag" else 3) for column in ARTICULATION))
+        console.print(table)
+    if results.get("visemes"):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        rows = [row for row in next(iter(results["visemes"].values())) if row != "frames"]
+        for heading in ("E_ldmk by sound", *rows, "frames"):
+            table.add_column(heading, justify="left" if heading.startswith("E_") else "right", no_wrap=True)
+        for name, found in results["visemes"].items():
+            table.add_row(name, *(_cell(found[row], 3) for row in rows), str(found["frames"]))
+        console.print(table)
 
 
 def wide_console(stderr: bool = False) -> Console:

@@ -30,6 +30,7 @@ from model_zoo.functional.mfcc import (
 
 SAMPLES_PER_VIDEO_FRAME = HOP * FRAMES_PER_VIDEO_FRAME
 WINDOW_ROWS = FRAMES_BEFORE + FRAMES_AFTER
+Normal = tuple[Tensor, Tensor]
 BATCH_FRAMES = 128  # windows that go through the networks at once; more is hardly faster
 
 
@@ -42,6 +43,7 @@ class SpeechStream:
             that of what has been heard so far.
         precision: of the networks.
         batch_frames: video frames that go through the networks at once.
+        normal: mean and deviation of the speaker's MFCC, for networks that were trained on such.
     """
 
     def __init__(
@@ -50,12 +52,13 @@ class SpeechStream:
         weights: Float[Tensor, "K"] | None = None,
         precision: torch.dtype = torch.float32,
         batch_frames: int = BATCH_FRAMES,
+        normal: Normal | None = None,
     ) -> None:
         self._speech, self._weights = speech, weights
         self._precision, self._batch = precision, batch_frames
         num_cepstra = len(speech.standardise.mean)
-        self._mfcc = MfccStream(num_cepstra)
-        self._silence = speech.standardise(silence_mfcc(num_cepstra))[None]
+        self._mfcc, self._normal = MfccStream(num_cepstra), normal
+        self._silence = self._standardised(silence_mfcc(num_cepstra))[None]
         self._rows = self._silence.repeat(FRAMES_BEFORE, 1)  # standardised, from 4 t - 80 of the next frame t on
         self._running = RunningWeights(speech.id_removal) if speech.uses_utterance and weights is None else None
         self._heard = 0  # rows that λ knows
@@ -66,25 +69,27 @@ class SpeechStream:
     def push(self, samples: Float[Tensor, "N"]) -> Float[Tensor, "T E"]:
         """Hear more; the expressions that can be told now, in order, maybe none."""
         self._samples += len(samples)
-        return self._expressions(self._mfcc.push(samples))
+        self._rows = torch.cat([self._rows, self._standardised(self._mfcc.push(samples))])
+        return self._ready()
 
     @torch.inference_mode()
     def finish(self) -> Float[Tensor, "T E"]:
         """The rest, with digital silence after the end; every video frame that has begun gets its expression."""
-        rows = self._speech.standardise(self._mfcc.finish())
-        self._rows = torch.cat([self._rows, rows])
+        self._rows = torch.cat([self._rows, self._standardised(self._mfcc.finish())])
         left = math.ceil(self._samples / SAMPLES_PER_VIDEO_FRAME) - self._frames
         wanted = WINDOW_ROWS + FRAMES_PER_VIDEO_FRAME * (left - 1)
         self._rows = torch.cat([self._rows[:wanted], self._silence.expand(max(0, wanted - len(self._rows)), -1)])
-        return self._expressions(rows[:0]) if left > 0 else rows.new_zeros(0, self._num_expressions)
+        return self._ready() if left > 0 else self._nothing()
 
-    @property
-    def _num_expressions(self) -> int:
-        return len(self._speech.translation.expression_mean)
+    def _nothing(self) -> Float[Tensor, "T E"]:
+        return self._silence.new_zeros(0, len(self._speech.translation.expression_mean))
 
-    def _expressions(self, mfcc: Float[Tensor, "A C"]) -> Float[Tensor, "T E"]:
-        self._rows = torch.cat([self._rows, self._speech.standardise(mfcc)])
-        parts = [mfcc.new_zeros(0, self._num_expressions)]
+    def _standardised(self, mfcc: Float[Tensor, "*A C"]) -> Float[Tensor, "*A C"]:
+        return self._speech.standardise(normalised(mfcc, self._normal))
+
+    def _ready(self) -> Float[Tensor, "T E"]:
+        """Expressions of all frames whose windows are complete."""
+        parts = [self._nothing()]
         while len(self._rows) >= WINDOW_ROWS:
             count = min(self._batch, 1 + (len(self._rows) - WINDOW_ROWS) // FRAMES_PER_VIDEO_FRAME)
             with torch.autocast("cpu", torch.bfloat16, enabled=self._precision is torch.bfloat16):
@@ -126,12 +131,20 @@ class SpeechStream:
         return running
 
 
-def utterance_weights(speech: SpeechToExpression, blocks: Iterable[Float[Tensor, "N"]]) -> Float[Tensor, "K"] | None:
+def normalised(mfcc: Float[Tensor, "*A C"], normal: Normal | None) -> Float[Tensor, "*A C"]:
+    """MFCC by a speaker's own mean and deviation, or as they are."""
+    return mfcc if normal is None else (mfcc - normal[0]) / normal[1]
+
+
+def utterance_weights(
+    speech: SpeechToExpression, blocks: Iterable[Float[Tensor, "N"]], normal: Normal | None = None
+) -> Float[Tensor, "K"] | None:
     """λ of a whole utterance in constant memory, for ID removal of scope 'clip'; None for any other.
 
     Args:
         speech: trained networks.
         blocks: the sound, from its beginning to its end.
+        normal: mean and deviation of the speaker's MFCC, where the networks want them.
     """
     if not speech.uses_utterance:
         return None
@@ -139,9 +152,9 @@ def utterance_weights(speech: SpeechToExpression, blocks: Iterable[Float[Tensor,
     weights = None
     with torch.inference_mode():
         for block in blocks:
-            rows = speech.standardise(stream.push(block))
+            rows = speech.standardise(normalised(stream.push(block), normal))
             weights = running(rows)[-1] if len(rows) else weights
-        rows = speech.standardise(stream.finish())
+        rows = speech.standardise(normalised(stream.finish(), normal))
         return running(rows)[-1] if len(rows) else weights
 
 
@@ -150,6 +163,7 @@ def expressions_of(
     blocks: Iterable[Float[Tensor, "N"]],
     weights: Float[Tensor, "K"] | None = None,
     precision: torch.dtype = torch.float32,
+    normal: Normal | None = None,
 ) -> Iterator[Float[Tensor, "T E"]]:
     """Expressions of a sound that comes in blocks, part by part.
 
@@ -158,8 +172,9 @@ def expressions_of(
         blocks: samples at 16 kHz in [-1, 1].
         weights: λ of the speaker, see `SpeechStream`.
         precision: of the networks.
+        normal: mean and deviation of the speaker's MFCC, where the networks want them.
     """
-    stream = SpeechStream(speech, weights, precision)
+    stream = SpeechStream(speech, weights, precision, normal=normal)
     for block in blocks:
         if len(part := stream.push(block)):
             yield part

@@ -46,6 +46,9 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
             "data.val_stride=25",
             "trainer.progress=false",
             "trainer.log_every=1",
+            "data.consent=synthetic",
+            "data.consent_reference=made by the tests",
+            *(["data.test_speakers=[s4]"] if "unseen" in name else []),
             *more,
         ]
     )
