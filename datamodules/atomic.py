@@ -55,6 +55,25 @@ def atomic_file(root: Path, path: Path) -> Iterator[BinaryIO]:
         _remove_if_empty(root / TEMPORARY)
 
 
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The same for what writes by path and outside a store: a temporary name beside the file, with its suffix.
+
+    Args:
+        path: where the file goes; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def sweep(root: Path) -> int:
     """Remove what killed writers left behind.
 

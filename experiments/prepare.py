@@ -32,6 +32,7 @@ from model_zoo.face.importers import import_face, save_face
 
 _TASK = "+exp=grid_joint"  # a preparation trains nothing; the schema wants a task all the same
 _HYDRA_FLAGS = ("--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version")
+_TEXT_KEYS = ("data.root", "data.store", "data.cache", "data.consent_reference", "data.detector_path")
 _FACE_KEYS = ("face", "landmarks", "expressions", "out")
 
 
@@ -128,10 +129,19 @@ def parse_action(arguments: list[str]) -> tuple[Action, list[str]]:
         elif argument.startswith("-") and flag not in _HYDRA_FLAGS:
             raise UserError(f"{argument}: the flags are --shard i/n, --merge and --verify; keys are given as key=value")
         else:
-            rest.append(argument)
+            rest.append(_quoted(argument))
     if len(set(chosen)) > 1:
         raise UserError(f"{' and '.join(chosen)}: give one of them")
     return Action(shard, "--merge" in chosen, "--verify" in chosen), rest
+
+
+def _quoted(argument: str) -> str:
+    """A path or a reference as Hydra takes it whatever is in it: its own grammar stops at commas and brackets."""
+    key, _, value = argument.partition("=")
+    if key not in _TEXT_KEYS or value in ("", "null") or value[0] in "'\"" or "${" in value:
+        return argument
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def prepare_face(arguments: list[str]) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from datamodules.corpus_module import CorpusDataModule
-from datamodules.manifest import AtomicFile
+from datamodules.atomic import atomic_path
 from experiments import build
 from experiments.schema import Config, Task
 from model_zoo.audio.vggvox import VGGVox
@@ -46,7 +46,7 @@ def fingerprint(config: Config, data: CorpusDataModule) -> str:
 
 def record(folder: Path, config: Config, data: CorpusDataModule) -> None:
     """Say what the finished speaker_id stage in `folder` was trained on."""
-    with AtomicFile(folder / TRAINED) as path:
+    with atomic_path(folder / TRAINED) as path:
         path.write_text(json.dumps({"task": Task.speaker_id.value, "fingerprint": fingerprint(config, data)}) + "\n")
 
 

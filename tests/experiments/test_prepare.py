@@ -71,6 +71,14 @@ def test_a_folder_of_videos_becomes_a_store_with_a_report(run, raw, tmp_path):
     assert "held out" in said
 
 
+def test_paths_and_references_may_hold_anything(run, raw, tmp_path):
+    root = shutil.copytree(raw / "bob", tmp_path / "it's (1), a = b {c} ü")
+    status, _, _ = run(*folder(root, tmp_path / "store, (2)", "data.consent_reference=form 3, see [Ann's] file"))
+    assert status == 0
+    (only,) = ClipStore(tmp_path / "store, (2)").manifest
+    assert only.consent_reference == "form 3, see [Ann's] file"
+
+
 def test_shards_merge_and_verification(run, raw, tmp_path):
     store = tmp_path / "store"
     for shard in (["--shard", "1/2"], ["--shard=2/2"]):
