@@ -18,7 +18,15 @@ from torch import Tensor
 
 from datamodules.clip_store import Clip
 from datamodules.prepare.align import SILENCE
-from model_zoo.functional.mfcc import FRAMES_AFTER, FRAMES_BEFORE, FRAMES_PER_VIDEO_FRAME, HOP, audio_window, mfcc
+from model_zoo.functional.mfcc import (
+    FRAMES_AFTER,
+    FRAMES_BEFORE,
+    FRAMES_PER_VIDEO_FRAME,
+    HOP,
+    audio_window,
+    mfcc,
+    silence_mfcc,
+)
 from model_zoo.metrics.speech_metrics import inner_lip_gap, silent_frames, silent_sound
 
 CLOSED = 0.05  # quantile of a clip's inner-lip gap that counts as closed: detected lips never quite touch
@@ -158,7 +166,10 @@ class Hearing:
             seed = _number(self.seed, *draw)
             changed = self.augmentation(sound, self.marks(clip).level, seed)
             heard[start - HOP * first : stop - HOP * first] = changed
-        return mfcc(heard, clip.mfcc.shape[1])[_MARGIN:-_MARGIN]
+        rows = mfcc(heard, clip.mfcc.shape[1])
+        number = torch.arange(first, last)
+        rows[(number < 0) | (number >= len(clip.mfcc))] = silence_mfcc(clip.mfcc.shape[1])  # as `audio_window` pads
+        return rows[_MARGIN:-_MARGIN]
 
     def _normalised(self, rows: Float[Tensor, "B A C"], clip: Clip) -> Float[Tensor, "B A C"]:
         if not self.normal:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from datamodules.corpus_module import CorpusDataModule
 from datamodules.atomic import atomic_path
+from datamodules.corpus_module import CorpusDataModule
 from experiments import build
 from experiments.schema import Config, Task
 from model_zoo.audio.vggvox import VGGVox

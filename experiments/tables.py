@@ -86,10 +86,10 @@ def show(results: dict, console: Console) -> None:
             f"{column} {ARROWS.get(column, '↑')}\n{UNITS.get(column, '')}".rstrip(), justify="right", no_wrap=True
         )
     for name, row in results["rows"].items():
-        table.add_row(name, *(_cell(row.get(column), DIGITS.get(column, 3)) for column in columns))
+        table.add_row(name, *(cell(row.get(column), DIGITS.get(column, 3)) for column in columns))
     for label, clips in _sides(results).items():
         row = results["rows"][results["ours"]]
-        table.add_row(label, *(_cell(_over(row.get(column), clips), DIGITS.get(column, 3)) for column in columns))
+        table.add_row(label, *(cell(_over(row.get(column), clips), DIGITS.get(column, 3)) for column in columns))
     paper = PAPER.get(results["corpus"], {})
     if any(column in paper for column in columns):
         table.add_section()
@@ -126,7 +126,7 @@ def _show_articulation(results: dict, console: Console) -> None:
         for column, unit in ARTICULATION.items():
             table.add_column(f"{column}\n{unit}", justify="right", no_wrap=True)
         for name, row in results["articulation"].items():
-            table.add_row(name, *(_cell(row.get(column), 0 if column == "lag" else 3) for column in ARTICULATION))
+            table.add_row(name, *(cell(row.get(column), 0 if column == "lag" else 3) for column in ARTICULATION))
         console.print(table)
     if results.get("visemes"):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -134,7 +134,7 @@ def _show_articulation(results: dict, console: Console) -> None:
         for heading in ("E_ldmk by sound", *rows, "frames"):
             table.add_column(heading, justify="left" if heading.startswith("E_") else "right", no_wrap=True)
         for name, found in results["visemes"].items():
-            table.add_row(name, *(_cell(found[row], 3) for row in rows), str(found["frames"]))
+            table.add_row(name, *(cell(found[row], 3) for row in rows), str(found["frames"]))
         console.print(table)
 
 
@@ -143,7 +143,8 @@ def wide_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if Console(stderr=stderr).is_terminal else LOG_WIDTH)
 
 
-def _cell(score: dict | None, digits: int) -> str:
+def cell(score: dict | None, digits: int) -> str:
+    """Mean ± half of the interval, as text; empty without a score."""
     if score is None:
         return ""
     if score["low"] != score["low"]:  # one clip has no interval
