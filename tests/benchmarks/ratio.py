@@ -6,13 +6,14 @@ from collections.abc import Callable
 ROUNDS = 20
 
 
-def compare(benchmark, function: Callable[[], object], reference: Callable[[], object]) -> float:
+def compare(benchmark, function: Callable[[], object], reference: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Time both in turn and store reference / function, minimum over rounds, as the benchmark's `speedup`.
 
     Args:
         benchmark: pytest-benchmark's fixture; times `function`.
         function: what is offered.
         reference: what it is measured against.
+        rounds: of each.
     """
     shortest = [float("inf"), float("inf")]
 
@@ -28,7 +29,7 @@ def compare(benchmark, function: Callable[[], object], reference: Callable[[], o
         shortest[0] = min(shortest[0], time.perf_counter() - start)
 
     function()
-    benchmark.pedantic(timed_function, setup=timed_reference, rounds=ROUNDS)
+    benchmark.pedantic(timed_function, setup=timed_reference, rounds=rounds)
     benchmark.extra_info["speedup"] = shortest[1] / shortest[0]
     print(f"\n{benchmark.name}: {shortest[1] / shortest[0]:.2f} times as fast ({1e3 * shortest[0]:.1f} ms)")
     return benchmark.extra_info["speedup"]
