@@ -23,7 +23,7 @@ from model_zoo.functional.mfcc import (
     FRAMES_BEFORE,
     FRAMES_PER_VIDEO_FRAME,
     HOP,
-    audio_window,
+    audio_windows,
     mfcc,
     silence_mfcc,
 )
@@ -132,10 +132,11 @@ class Hearing:
             draws: (epoch, sample) of each in training; None leaves the sound as it is.
         """
         if draws is None or self.augmentation is None:
-            windows = [audio_window(clip.mfcc, frame, num_frames) for frame in frames]
+            windows = audio_windows(clip.mfcc, torch.tensor(frames), num_frames)
         else:
-            windows = [self._differently(clip, *item, num_frames) for item in zip(frames, draws, strict=True)]
-        return self._normalised(torch.stack(windows), clip)
+            made = zip(frames, draws, strict=True)
+            windows = torch.stack([self._differently(clip, *item, num_frames) for item in made])
+        return self._normalised(windows, clip)
 
     def utterance(self, clip: Clip, frames: Sequence[int]) -> Float[Tensor, "B U C"]:
         """What else each sample may hear of the speaker: rows of the clip around it, U for all samples of all clips."""

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 SAMPLE_RATE = 16_000  # Hz
@@ -120,6 +120,16 @@ def audio_window(
     window = silence.repeat(stop - start, 1)
     window[num_before : num_before + len(inside)] = inside
     return window
+
+
+def audio_windows(mfcc: Float[Tensor, "A C"], frames: Int[Tensor, "B"], num_frames: int = 1) -> Float[Tensor, "B W C"]:
+    """`audio_window` of several frames at once."""
+    first_B = FRAMES_PER_VIDEO_FRAME * (frames - num_frames + 1) - FRAMES_BEFORE
+    length = FRAMES_BEFORE + FRAMES_AFTER + FRAMES_PER_VIDEO_FRAME * (num_frames - 1)
+    rows_BW = first_B[:, None] + torch.arange(length)
+    windows_BWC = mfcc[rows_BW.clamp(0, len(mfcc) - 1)]
+    windows_BWC[(rows_BW < 0) | (rows_BW >= len(mfcc))] = silence_mfcc(mfcc.shape[1]).to(mfcc)
+    return windows_BWC
 
 
 def windows_of(rows_BAC: Float[Tensor, "B A C"], num_frames: int) -> Float[Tensor, "B T W C"]:

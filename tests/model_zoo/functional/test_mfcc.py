@@ -3,7 +3,7 @@ import pytest
 import python_speech_features
 import torch
 
-from model_zoo.functional.mfcc import HOP, WINDOW, audio_window, mfcc, silence_mfcc, windows_of
+from model_zoo.functional.mfcc import HOP, WINDOW, audio_window, audio_windows, mfcc, silence_mfcc, windows_of
 
 
 @pytest.fixture
@@ -81,3 +81,11 @@ def test_windows_of_are_the_windows_of_each_frame():
 def test_bad_waveforms_are_refused(bad):
     with pytest.raises(ValueError, match="waveform"):
         mfcc(bad)
+
+
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_audio_windows_are_each_frames_audio_window(num_frames):
+    rows = torch.randn(60, 13, generator=torch.Generator().manual_seed(0))
+    frames = torch.tensor([14, 0, 3, 7, 200])
+    expected = torch.stack([audio_window(rows, frame, num_frames) for frame in frames.tolist()])
+    assert torch.equal(audio_windows(rows, frames, num_frames), expected)
