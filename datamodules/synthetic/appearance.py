@@ -33,6 +33,9 @@ _CLOTHES = (
 _BACKGROUNDS = (
     np.array([(40, 150, 205), (70, 120, 170), (150, 160, 165), (110, 140, 110), (175, 160, 140), (120, 116, 128)]) / 255
 )
+LIPS = np.array([(0.77, 0.55, 0.55), (0.84, 0.65, 0.64)])  # beside light and dark skin; darker, they look like a gap
+LOWER_TEETH = 0.7  # light that reaches them, beside the upper ones: the lower lip stands before them
+JAW_SHADOW = 0.5  # share of the light that does not reach the skin below the jaw
 _EXPOSED = 0.45  # mean level of skin at which a camera is content
 
 
@@ -78,7 +81,7 @@ def draw_look(rng: np.random.Generator, tone: float | None = None, woman: bool |
     masculine = (rng.uniform() < 0.5) if woman is None else not woman
     return Look(
         skin=skin,
-        lip=skin * np.array([0.76, 0.54, 0.54]) * (1 + rng.normal(0, 0.03, 3)),
+        lip=skin * (LIPS[0] + tone * (LIPS[1] - LIPS[0])) * (1 + rng.normal(0, 0.02, 3)),
         iris=_IRIS_COLOURS[rng.integers(0, 2) if tone > 0.5 else rng.integers(0, len(_IRIS_COLOURS))],
         hair=hair,
         brow=0.6 * np.minimum(0.45 * skin, 1) + 0.4 * np.minimum(hair, 0.6 * skin),
@@ -87,7 +90,7 @@ def draw_look(rng: np.random.Generator, tone: float | None = None, woman: bool |
         stubble=float(rng.uniform(0.0, 0.5) ** 1.5) if masculine else 0.0,
         blush=float(rng.uniform(0.4, 1.0)),
         ambient=exposure * float(rng.uniform(0.42, 0.56)),
-        diffuse=exposure * float(rng.uniform(0.50, 0.62)),
+        diffuse=exposure * float(rng.uniform(0.46, 0.57)),
         light=light / np.linalg.norm(light),
         tint=1 + rng.normal(0, 0.02, 3),
         background=_BACKGROUNDS[rng.integers(len(_BACKGROUNDS))] * rng.uniform(0.8, 1.1),
@@ -144,11 +147,24 @@ def occlusion(head: ProceduralHead) -> Float[np.ndarray, "V"]:
         shade[head.lip_rings[ring].numpy()] = level
     inside = np.isin(region, (Region.TEETH, Region.GUM, Region.TONGUE))
     shade[inside] = 0.95 - 0.80 * np.clip((mean[inside, 2] + 0.20) / 0.40, 0, 1)
+    shade[head.parts["teeth_lower"].numpy()] *= LOWER_TEETH
     shade[region == Region.CAVITY] = np.minimum(shade[region == Region.CAVITY], 0.4)
-    throat = (
-        np.clip((mean[:, 1] - 1.40) / 0.15, 0, 1) * np.clip((0.9 - mean[:, 2]) / 0.4, 0, 1) * (region == Region.SKIN)
-    )
-    return shade * (1 - 0.38 * throat)
+    return shade * (1 - JAW_SHADOW * _below_jaw(head))
+
+
+def _below_jaw(head: ProceduralHead) -> Float[np.ndarray, "V"]:
+    """(V,) how much of the skin's light the jaw takes: all of it just below its line, less further down the neck.
+
+    Without that shadow a detector takes the neck for the face: the chin's edge is hardly seen from the front.
+    """
+    chart = head.chart.numpy().astype(np.float64)
+    u, v = np.abs(chart[head.face.landmark_index[:17].numpy()]).T
+    order = np.argsort(u)
+    line = np.maximum(np.interp(np.abs(chart[:, 0]), u[order], v[order]), v[[3, 13]].mean())  # to the ear lobes
+    beyond = chart[:, 1] - line
+    behind = np.clip((np.abs(chart[:, 0]) - 0.9) / 0.5, 0, 1)  # beside the neck the edge is soft
+    weight = np.clip((beyond - 0.03) / (0.12 + 0.5 * behind), 0, 1) * (1 - 0.5 * np.clip((beyond - 0.3) / 0.5, 0, 1))
+    return np.nan_to_num(weight) * (head.region.numpy() == Region.SKIN)
 
 
 def torso(look: Look, segments: int = 48) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,6 +24,8 @@ from model_zoo.face.procedural import ProceduralHead
 _NOISE = 1.3  # grey levels of sensor noise, standard deviation
 _GRAIN = 64 * 64  # patterns of it: shifts of one field
 _BODY_SWAY = 0.25  # share of the head's motion that the shoulders make
+_LIP_LINE = (62, 66)  # iBUG: midpoints of the inner contour of the lips
+_LIT_GAP, _DIM = 0.15, 0.8  # opening, outer-eye distances, at which teeth are fully lit, and their light without one
 _GLOSS = {
     Region.LIP: 0.16,
     Region.EYE_WHITE: 0.10,
@@ -64,18 +66,24 @@ class HeadRenderer:
         self._expressions = (face.expression_basis * face.expression_std).flatten(0, 1).contiguous()  # (3V, 29)
         self._look, self._home, self._size = look, home, (width, height)
         region = head.region.numpy()
+        self._inside = np.flatnonzero(np.isin(region, (Region.TEETH, Region.GUM, Region.TONGUE)))
+        self._lip_line = face.landmark_index[list(_LIP_LINE)].numpy()
         self._eyes = [head.parts[f"eye_{side}"].numpy() for side in ("left", "right")]
-        self._hair = hair = grow_hair(head, HAIRSTYLES[look.hairstyle], look.hair, look.seed)
-        self._triangles = face.triangles.numpy()
+        style = HAIRSTYLES[look.hairstyle]
+        self._hair = hair = grow_hair(head, style, look.hair, look.seed)
+        self._triangles = drawn = face.triangles.numpy()
+        if style.hangs is not None:  # over the ears, which would pierce it
+            ears = np.concatenate([head.parts[f"ear_{side}"].numpy() for side in ("left", "right")])
+            drawn = drawn[~np.isin(drawn, ears).any(axis=1)]
         body, body_triangles, body_colours = torso(look)
         self._body = body.astype(np.float32)
         first_body = len(region) + len(hair.offsets)
-        self._faces = np.concatenate([self._triangles, hair.triangles + len(region), body_triangles + first_body])
+        self._faces = np.concatenate([drawn, hair.triangles + len(region), body_triangles + first_body])
         self._albedo = np.concatenate([albedo(head, look), hair.colours, body_colours]).astype(np.float32)
         gloss = np.array([_GLOSS.get(Region(k), 0.0) for k in range(len(Region))])[region]
         self._gloss = np.concatenate([gloss, np.full(len(hair.offsets), 0.10), np.zeros(len(body))]).astype(np.float32)
         self._body_normals = vertex_normals(self._body, body_triangles)
-        self._two_sided = len(self._triangles)  # one sees the inside of hair and collar, never that of the head
+        self._two_sided = len(drawn)  # one sees the inside of hair and collar, never that of the head
         self._wall = background(look, width, height)
         scale = self._scale = supersampling
         self._fine_wall = np.ascontiguousarray(self._wall.repeat(scale, axis=0).repeat(scale, axis=1))
@@ -125,6 +133,9 @@ class HeadRenderer:
         points[:heads, :2] += pose[3:5].numpy()
         points[heads:, :2] += body_pose[3:5].numpy()
         colours = self._shade(np.concatenate([normals, hair_normals, self._body_normals @ body_rotation.T]))
+        upper, lower = vertices[self._lip_line]
+        gap = float(np.linalg.norm(lower - upper))
+        colours[self._inside] *= _DIM + (1 - _DIM) * min(gap / _LIT_GAP, 1.0)  # lips ajar let little light in
         return self._draw(points, colours, grain)
 
     def _grown(self, vertices: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

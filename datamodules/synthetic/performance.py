@@ -16,7 +16,7 @@ from datamodules.synthetic.motion import FRAME_RATE, draw_motion
 from datamodules.synthetic.speech import Utterance, Voice, draw_sentences, draw_voice, is_woman, placed, sentence, speak
 from model_zoo.face.procedural import ProceduralHead
 
-_SHAPE_SPREAD = 0.8  # of the shape prior's standard deviations: extremes of all modes at once look odd
+_SHAPE_SPREAD = 0.7  # of the shape prior's standard deviations: extremes of all modes at once look odd
 _LOUDNESS, _FLOOR = 0.07, 0.0006  # RMS of speech and of the room, full scale = 1
 
 

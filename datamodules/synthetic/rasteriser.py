@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+WRAP = 0.30  # how far light reaches round skin, which lets it through: cosine at which it ends
+
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -108,7 +110,7 @@ def shade(
     hx, hy, hz = hx / length, hy / length, hz / length
     for i in range(normals.shape[0]):
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
-        lambert = (nx * light[0] + ny * light[1] + nz * light[2] + 0.15) / 1.15
+        lambert = (nx * light[0] + ny * light[1] + nz * light[2] + WRAP) / (1 + WRAP)
         level = ambient * (1 - 0.18 * ny) + diffuse * max(lambert, 0.0)
         shine = max(nx * hx + ny * hy + nz * hz, 0.0)
         shine = gloss[i] * shine**24

@@ -57,7 +57,7 @@ def judge(video: Path, truth: Path, detector: DlibDetector, every: int) -> Judge
     seen = []
     for index, frame in enumerate(read_frames(video)):
         if index % every == 0:
-            boxes = detector.detect(frame)
+            boxes = detector.detect(frame, scale=1.0)  # of a smaller frame the boxes are too large for one look
             seen.append(detector.landmarks(frame, boxes[0]) if len(boxes) == 1 else _NO_LANDMARKS)
     return Judgement(np.stack(seen), drawn)
 

@@ -116,7 +116,7 @@ def teeth(upper: bool, per_tooth: int = 5) -> Part:
     )
     x = np.sign(arc) * np.interp(np.abs(arc), *_arch_table())
     front = -0.232 if upper else -0.205
-    z = front + ARCH_CURVATURE * x**2 + 0.014 * (1 - crown)
+    z = front + ARCH_CURVATURE * x**2 + 0.007 * (1 - crown)
     sign = 1 if upper else -1  # y of the biting edge grows downwards in the upper arch
     edge = 0.815 if upper else 0.800
     rows, kinds = [], []
@@ -124,7 +124,7 @@ def teeth(upper: bool, per_tooth: int = 5) -> Part:
         (-0.55, 0.01, Region.GUM), (0.0, -0.004, Region.GUM), (0.0, -0.004, Region.TEETH), (0.35, -0.012, Region.TEETH),
         (0.75, -0.010, Region.TEETH), (1.0, 0.004, Region.TEETH), (0.92, 0.045, Region.TEETH), (0.0, 0.07, Region.GUM),
     ):  # fmt: skip
-        notch = 0.012 * (1 - crown) * (along > 0.9) + 0.02 * crown * (along == 0.0)
+        notch = 0.005 * (1 - crown) * (along > 0.9) + 0.02 * crown * (along == 0.0)
         y = edge - sign * (length * (1 - along) + notch)
         rows.append(np.stack([x, y, z + depth], axis=1))
         kinds.append(np.full(len(x), kind, np.uint8))
