@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datamodules.prepare.decode import Frame, read_frames
 
-FRAME_MEMORY = 64 * 2**20  # bytes; a GRID clip takes 23 MB, eleven frames of 1080p 68 MB
+# Bytes. A GRID clip takes 23 MB; 15 s of 640x480 and 2.5 s of 1080p take as much as this.
+FRAME_MEMORY = 384 * 2**20
 
 
 class ClipFrames:

@@ -42,6 +42,9 @@ _OUTLINE_WEIGHT = 0.1  # of a landmark on the outline: how high it sits there is
 _MAX_STEPS = 30
 _MAX_CHOICES = 10  # steps after which the outline's vertices stay, lest neighbours take turns
 _TOLERANCE = 0.05  # shape and noise are found when landmarks move by less than this part of the noise (RMS)
+# Frames; more of them keep the minimum of each frame given the shape. The joint one needs 40 kB a frame, and 256 frames
+# leave little to be learned about the shape.
+_MOST_TOGETHER = 4500
 _ROUGHLY = 0.3  # the same for frames given the shape, which need only be near
 
 
@@ -98,7 +101,8 @@ class ClipFitter(NamedTuple):
         neutral = given.points.new_zeros(len(chosen), len(self.model.expression))
         start = given.points.new_zeros(len(unit), len(self.model.shape))
         some, noise, solution = self._minimise(given.take(chosen), few, start, neutral)
-        state, root = self._all_frames(given, clips, some.shape, some.expression[nearest], noise)
+        jointly = len(given.points) <= _MOST_TOGETHER or given.points.device.type != "cpu"
+        state, root = self._all_frames(given, clips, some.shape, some.expression[nearest], noise, jointly)
         share = lengths / torch.tensor(few.lengths, device=unit.device)
         state, weight = self._together(given, clips, state, noise, root, solution, share)
         in_pixels = state._replace(
@@ -114,7 +118,8 @@ class ClipFitter(NamedTuple):
         shape: Float[Tensor, "C K"],
         expression: Float[Tensor, "N E"],
         noise: Float[Tensor, "C"],
-    ) -> tuple[ClipState, Float[Tensor, "N F F"]]:
+        with_roots: bool,
+    ) -> tuple[ClipState, Float[Tensor, "N F F"] | None]:
         """Every frame given the shape, in pieces that are clips to the solver; with the roots of the frames' blocks."""
         device = given.points.device
         inner, wide, owner, first = [], [], [], 0
@@ -140,8 +145,10 @@ class ClipFitter(NamedTuple):
                 first += len(wide[piece])
             keep = torch.tensor(kept, device=device)
             states.append([value[keep] for value in state[1:]])
-            roots.append(solution.frame_root[keep])
-        return ClipState(shape, *(torch.cat(parts) for parts in zip(*states, strict=True))), torch.cat(roots)
+            if with_roots:
+                roots.append(solution.frame_root[keep])
+        state = ClipState(shape, *(torch.cat(parts) for parts in zip(*states, strict=True)))
+        return state, torch.cat(roots) if with_roots else None
 
     def _together(
         self,
@@ -149,17 +156,21 @@ class ClipFitter(NamedTuple):
         clips: Clips,
         state: ClipState,
         noise: Float[Tensor, "C"],
-        root: Float[Tensor, "N F F"],
+        root: Float[Tensor, "N F F"] | None,
         solution: ArrowSolution,
         share: Float[Tensor, "C"],
     ) -> tuple[ClipState, Float[Tensor, "N L"]]:
-        """The joint minimum; the Schur complement of all frames is about `share` times that of some of them."""
+        """The joint minimum; the Schur complement of all frames is about `share` times that of some of them.
+
+        Without `root` only the weights.
+        """
         compared = self._compare(given, clips, state)
         prior = _prior(given, clips, len(self.model.expression))
         problem = Problem(compared.model, clips, compared.points, compared.visible, noise.square(), prior)
-        here = view(compared.model, state, clips)
-        schur = solution.schur_factor * share.sqrt()[:, None, None]
-        state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))
+        if root is not None:
+            here = view(compared.model, state, clips)
+            schur = solution.schur_factor * share.sqrt()[:, None, None]
+            state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))
         weights = problem.weights(view(compared.model, state, clips)) * noise.square()[clips.clip, None]
         weight = weights.new_zeros(given.present.shape).index_add_(1, compared.owner, weights)
         return state, weight
