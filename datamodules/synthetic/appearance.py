@@ -33,7 +33,7 @@ _CLOTHES = (
 _BACKGROUNDS = (
     np.array([(40, 150, 205), (70, 120, 170), (150, 160, 165), (110, 140, 110), (175, 160, 140), (120, 116, 128)]) / 255
 )
-LIPS = np.array([(0.77, 0.55, 0.55), (0.84, 0.65, 0.64)])  # beside light and dark skin; darker, they look like a gap
+LIPS = np.array([(0.82, 0.62, 0.62), (0.84, 0.65, 0.64)])  # beside light and dark skin; darker, they look like a gap
 LOWER_TEETH = 0.7  # light that reaches them, beside the upper ones: the lower lip stands before them
 JAW_SHADOW = 0.5  # share of the light that does not reach the skin below the jaw
 _EXPOSED = 0.45  # mean level of skin at which a camera is content
