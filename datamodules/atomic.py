@@ -99,11 +99,11 @@ def store_error(error: OSError, root: Path) -> StoreError:
         return error
     what = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = "free some space, or choose another folder with data.cache=; the same command then goes on"
+        advice = "free some space, or choose another folder with data.store=; the same command then goes on"
         message = f"no room left in {root} ({what}): {advice}"
     else:
         where = f", {error.filename}" if error.filename else ""
-        message = f"{root} cannot be written ({what}{where}): choose another folder with data.cache="
+        message = f"{root} cannot be written ({what}{where}): choose another folder with data.store="
     full = StoreError(message)  # of one argument, so that the message is all that str() gives
     full.errno = error.errno
     return full

@@ -28,6 +28,7 @@ from datamodules.hearing import Hearing
 from datamodules.loader import BatchLoader
 from datamodules.manifest import ClipRow
 from datamodules.prepare.clip import PrepareSettings
+from datamodules.prepare.consent import check_consent
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import SourceClip
 from datamodules.sampler import ClipChunks, EpochSampler
@@ -149,12 +150,17 @@ class CorpusDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Prepare what is not prepared yet. Lightning calls this on one process of each machine."""
+        """Prepare what is not prepared yet. Lightning calls this on one process of each machine.
+
+        Raises:
+            ValueError: `settings` name no basis of consent for a corpus of people.
+        """
         if is_url(self.store_root):
             return
         sources, how = self.scan(), (self.face, self.prepare_workers, self.progress, self.settings, self.detector)
         if is_prepared(sources, self.store_root, self.face, self.settings, self.detector):
             return
+        check_consent(self.settings.consent, self.settings.consent_reference, str(self.root))
         report = prepare_corpus(sources, self.store_root, *how, split=self.labelled)
         if self.progress:
             Console(stderr=True).print(report.table())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+NOT_STATED = "not stated"  # what `PrepareSettings` says by default
+
+
 class Consent(StrEnum):
     """Basis of the consent.
 
@@ -32,7 +35,7 @@ def check_consent(consent: str | None, reference: str | None, what: str) -> tupl
         ValueError: there is none, there is no such basis, or it needs a reference.
     """
     choices = "research-corpus, self or written"
-    if not consent:
+    if consent in (None, "", NOT_STATED):
         raise ValueError(
             f"{what} shows real people: say on what basis their faces may be processed with data.consent=<{choices}> "
             "and data.consent_reference='<licence or document>'"

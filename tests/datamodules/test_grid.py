@@ -6,6 +6,7 @@ import torch
 
 from datamodules.collected import CollectedDataModule
 from datamodules.grid import GridDataModule
+from datamodules.prepare.clip import PrepareSettings
 from tests.datamodules.fake_corpus import (
     NumberDetector,
     draw,
@@ -172,18 +173,14 @@ def test_collected_corpus_is_split_by_take(tmp_path):
     frames = [draw(TRUTH[t], t) for t in range(12)]
     for name in ("ann/front/01", "ann/front/test", "bob/left-30/01", "bob/left-30/test"):
         write_clip_file(tmp_path / "raw" / f"{name}.mpg", frames, tone(0.5))
-    data = CollectedDataModule(
-        tmp_path / "raw",
-        tmp_path / "cache",
-        FACE,
-        kind="speech",
-        prepare_workers=0,
-        detector=NumberDetector(TRUTH),
-        progress=False,
-    )
+    how = dict(kind="speech", prepare_workers=0, detector=NumberDetector(TRUTH), progress=False)
+    with pytest.raises(ValueError, match=r"shows real people: say on what basis .* data\.consent="):
+        CollectedDataModule(tmp_path / "raw", tmp_path / "cache", FACE, **how).prepare_data()
+    settings = PrepareSettings("written", "form 7")
+    data = CollectedDataModule(tmp_path / "raw", tmp_path / "cache", FACE, settings=settings, **how)
     data.prepare_data()
     data.setup()
     assert data.test_clips == ["ann/front/test", "bob/left-30/test"]
     assert data.speakers == ["ann", "bob"]
     assert data.store.row("bob/left-30/01").view == "left-30"
-    assert data.store.row("bob/left-30/01").consent == "not stated"
+    assert data.store.row("bob/left-30/01").consent_reference == "form 7"
