@@ -16,9 +16,11 @@ from jaxtyping import Float32, UInt8
 THUMBNAIL = 128  # px, the longer side; at this size the camera's movement is found, at half of it frames are compared
 # Mean absolute difference in units of 1% of brightness. Within 193 clips of GRID 99.9% of the frames are below 1.1
 # (median 0.35); between different clips of one person in one place 97% are above 1.3, between two people all above 6.
-THRESHOLD = 1.3
-SURPRISE = 2.0  # times the largest difference of the last frames
-_MEMORY = 6  # of them: a source of 5 fps shows each frame five times
+THRESHOLD = 1.4
+SURPRISE = 2.0  # times the largest difference of the last frames; before there are any, lively motion is assumed
+_MEMORY = 6  # of them, frames
+_REPEATED = 0.05  # below it a frame is the one before once more, as in sources of few frames a second
+_MOST_REMEMBERED = 1.5  # times what was looked for; the next cut must stand out from it too
 _GAIN = (0.5, 2.0)  # of a change of contrast
 _FLOOR = 20.0  # grey levels added before the logarithm, so that the noise of dark places stays small
 _STRUCTURE = 11  # px of the halved thumbnail; what varies more slowly is light
@@ -40,25 +42,24 @@ class CutFinder:
         self._previous = current
         if previous is None:
             return False
-        cut = previous.shape != current.shape
-        if not cut:
-            least = max(THRESHOLD, SURPRISE * max(self._recent, default=0.0))
-            value = difference(previous, current)
-            if value > least:  # rare, so that the search for a movement costs nothing
-                value = min(value, _difference_at_rest(previous, current))
-            cut = value > least
-        if cut:
+        if previous.shape != current.shape:
             self._recent.clear()
-        else:
-            self._recent.append(value)
-        return cut
+            return True
+        least = max(THRESHOLD, SURPRISE * max(self._recent, default=THRESHOLD))
+        value = difference(previous, current)
+        if value > least:  # rare, so that the search for a movement costs nothing
+            value = min(value, _difference_at_rest(previous, current))
+        # Counted, so that fast motion raises one alarm and not many; limited, so that the next cut is found.
+        if value > _REPEATED:
+            self._recent.append(min(value, _MOST_REMEMBERED * least))
+        return value > least
 
 
 def thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
     """Logarithm of the grey levels in per cent at `THUMBNAIL` px; frames far larger are thinned out first."""
     step = max(1, max(frame.shape[:2]) // (2 * THUMBNAIL))
     thin = np.ascontiguousarray(frame[::step, ::step])
-    scale = THUMBNAIL / max(thin.shape)
+    scale = THUMBNAIL / max(thin.shape[:2])
     size = max(1, round(thin.shape[1] * scale)), max(1, round(thin.shape[0] * scale))
     gray = cv2.resize(cv2.cvtColor(thin, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
     return 100 * cv2.log(gray.astype(np.float32) + _FLOOR)

@@ -27,7 +27,9 @@ __all__ = [
 
 FRAME_RATE = 25  # frames a second after decoding; DESIGN's time convention
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
-LONGEST_HOLD = 0.5  # s that a frame may stand for missing ones: a frozen face beside running speech teaches nonsense
+# s that a frame may stand for missing ones: a frozen face beside running speech teaches nonsense. Twelve frames may be
+# missing, as many as the tracker bridges.
+LONGEST_HOLD = 13.5 / FRAME_RATE
 _SLOW = 4  # a source that usually changes so many times slower than LONGEST_HOLD is slow, not broken
 
 VIDEO_SUFFIXES = (".mpg", ".mp4", ".mkv", ".mov", ".avi", ".webm")

@@ -31,6 +31,7 @@ _SILENCE = -60.0  # dB re full scale; a track that is never louder holds no spee
 _SMOOTHING, _LEVEL_SMOOTHING, _SPEED_SMOOTHING = 2.0, 4.0, 4.0  # steps, standard deviations
 _WEIGHTS = (1.0, 1.0, 2.0)  # of the three correlations
 _SHORTEST = 1.0  # s of mouth that must be seen
+_ENOUGH = 3.0  # s, below which some offset always fits by chance
 _STILL = 1e-6  # standard deviation of the opening below which nothing moves
 _NEAR = 0.12  # s; a rival peak lies further away than this
 _CLEAR = 0.2  # lead of the best peak over its rivals that leaves no doubt; 3 s of GRID lead by 0.16 (median)
@@ -73,7 +74,8 @@ def sound_offset(
     rivals = score[np.abs(lags - lags[best]) > round(_NEAR / _STEP)]
     lead = score[best] - np.nanmax(rivals, initial=0.0)
     offset = (lags[best] + _vertex(score, best)) * _STEP
-    return SyncEstimate(float(np.clip(offset, -limit_s, limit_s)), float(np.clip(lead / _CLEAR, 0, 1)))
+    confidence = np.clip(lead / _CLEAR, 0, 1) * min(1.0, seen.sum() / (_ENOUGH * FRAME_RATE))
+    return SyncEstimate(float(np.clip(offset, -limit_s, limit_s)), float(confidence))
 
 
 def speech_level(samples: Float32[np.ndarray, "N"]) -> Float[np.ndarray, "K"]:
