@@ -105,7 +105,7 @@ class TensorFile:
     """
 
     def __init__(self, place: Path | str) -> None:
-        self._source = _Remote(place) if is_url(place) else _Mapped(Path(place))
+        self._source = _Remote(str(place)) if is_url(place) else _Mapped(Path(place))
         length = int.from_bytes(self._source.read(0, _LENGTH), "little")
         size = self._source.size
         if size < _LENGTH or not 2 <= length <= min(_LARGEST_HEADER, size - _LENGTH):

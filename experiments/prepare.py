@@ -76,9 +76,9 @@ def prepare(config: Config, action: Action) -> None:
         UserError: clips were lost.
     """
     data = build.build_data(config, Task.joint, build.build_face(config))
-    out = data.store_root
-    if is_url(out):
-        raise UserError(f"data.store={out}: a store is prepared in a folder; copy it to where it is read from")
+    if is_url(data.store_root):
+        raise UserError(f"data.store={data.store_root}: prepare in a folder, then copy it to where it is read from")
+    out = Path(data.store_root)
     if not action.merge:
         data.detector.detect(np.zeros((288, 360, 3), np.uint8))  # what it lacks is said here, not of every source
     how = (data.face, data.prepare_workers, data.progress, data.settings, data.detector)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import cv2
 import torch
@@ -33,7 +33,8 @@ _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # exit codes that say nothin
 Labels = Callable[[Sequence[ClipRow]], Sequence[ClipRow]]  # fills the column `split` of a manifest's rows
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """Part `index` of `count` of a list of sources, 1 to count; each source's part follows from its id alone."""
 
     index: int
@@ -160,7 +161,7 @@ def merge_store(
     wanted = {source.id for source in sources} | set(inventory.incomplete)
     report.pending = len(wanted - inventory.results.keys())
     report.reused = len(report.rows)
-    made_with = {made.settings for made in (*report.rows, *report.skipped)}
+    made_with = {row.settings for row in report.rows} | {skipped.settings for skipped in report.skipped}
     if len(made_with) > 1 or (settings is not None and made_with - {settings}):
         raise ValueError(
             f"{out} holds sources prepared with {len(made_with)} different settings, face models or detectors: "

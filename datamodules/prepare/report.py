@@ -238,11 +238,23 @@ def _line_of_skipped(skipped: Skipped) -> ReportRow:
 
 
 def _unused(identity: str, status: str, reason: str, start: float, frames: int, faces: int, **about: str) -> ReportRow:
-    unknown = dict.fromkeys(("residual", "offset", "offset_confidence"), math.nan)
     return ReportRow(
-        id=identity, status=status, reason=reason, start=start, frames=frames, valid_frames=0, faces=faces,
-        **unknown, **about,
-    )  # fmt: skip
+        id=identity,
+        source=about["source"],
+        speaker=about["speaker"],
+        view=about["view"],
+        status=status,
+        reason=reason,
+        start=start,
+        frames=frames,
+        valid_frames=0,
+        faces=faces,
+        residual=math.nan,
+        offset=math.nan,
+        offset_confidence=math.nan,
+        consent=about["consent"],
+        consent_reference=about["consent_reference"],
+    )
 
 
 def _counted(count: int, what: str) -> str:

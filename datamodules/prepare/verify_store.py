@@ -15,7 +15,7 @@ from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.inventory import Inventory, take_inventory
 from datamodules.prepare.pipeline import Labels, clip_maker, make_missing, write_index, writing
 from datamodules.prepare.progress import PreparationProgress
-from datamodules.prepare.report import Report, SourceResult
+from datamodules.prepare.report import Report, Skipped, SourceResult
 from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
 from datamodules.prepare.workers import map_in_processes
 from model_zoo.face.detector import FaceDetector
@@ -89,7 +89,7 @@ def _hashed(
     """The sources of which everything is as it was written."""
     held, good = [], {}
     for name, result in inventory.results.items():
-        made = [*result.rows, *result.skipped][0]
+        made: ClipRow | Skipped = result.rows[0] if result.rows else result.skipped[0]
         source = present.get(name)
         if made.settings != fingerprint or (source is not None and source_bytes(source) != made.source_bytes):
             continue

@@ -126,7 +126,7 @@ def test_lost_clips_are_an_error_that_names_the_remedy(run, raw, tmp_path):
             "data.detector_path belongs to",
         ),
         (["data=folder", "data.root={raw}", "data.consent=self", "data.store={raw}/bob/text.mp4"], "cannot be written"),
-        (["data=folder", "data.root={raw}", "data.consent=self", "data.store=s3://a/b"], "prepared in a folder"),
+        (["data=folder", "data.root={raw}", "data.consent=self", "data.store=s3://a/b"], "prepare in a folder"),
         (["data=films", "data.root={raw}"], "does not exist"),
         (["data=grid", "data.root={raw}", "--shard", "0/0"], "give i/n with i from 1 to n"),
         (["data=grid", "data.root={raw}", "--shard=5/4"], "give i/n with i from 1 to n"),
