@@ -231,7 +231,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
             network = build_speaker_network(config, data)
             shares = [data.speaker_shares[speaker] for speaker in data.speakers]
             standardise = _standardise(config, data)
-            module = SpeakerIdModule(standardise, network, shares, num_clips, config.audio.learning_rate)
+            module = SpeakerIdModule(standardise, network, shares, num_clips, config.audio.speaker_learning_rate)
         case Task.audio_to_expression:
             speech = build_speech(config, data)
             objective = build_speech_objective(config, face, trained)

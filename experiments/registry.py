@@ -36,7 +36,7 @@ def fingerprint(config: Config, data: CorpusDataModule) -> str:
     network = (
         audio.num_cepstra,
         audio.normalise_speakers,
-        audio.learning_rate,
+        audio.speaker_learning_rate,
         scale.speaker_width,
         asdict(config.augment),
     )

@@ -184,7 +184,8 @@ class AudioConfig:
     landmark_space: LandmarkSpace = LandmarkSpace.frame  # of audio_to_landmark
     lstm_layers: int = 3
     lstm_width: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of the networks from speech to a face
+    speaker_learning_rate: float = 1e-3  # of the speaker network
 
 
 @dataclass
