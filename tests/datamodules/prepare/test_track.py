@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.prepare.track import PATIENCE, track_landmarks
+from datamodules.prepare.track import PATIENCE, track_faces, track_landmarks
 from model_zoo.face.detector import box_from_landmarks, overlap
 from tests.datamodules.fake_corpus import NumberDetector, draw, fake_face, true_landmarks
 
@@ -78,3 +78,33 @@ def test_the_face_stays_the_same_when_a_larger_one_enters():
 
     landmarks = track_landmarks(frames(), TwoFaces(TRUTH))
     np.testing.assert_array_equal(landmarks, TRUTH[:NUM_FRAMES].astype(np.float32))
+
+
+def test_face_that_returns_between_checks_is_confirmed_from_then_on():
+    """Hidden in frames 18 to 24, so that the check of frame 20 fails; whole again long before that of frame 30."""
+    hidden = range(18, 25)
+    blank = np.full_like(draw(TRUTH[0], 0), 90)
+
+    class Sees(NumberDetector):
+        def detect(self, frame):
+            return super().detect(frame) if frame[:, 20:].max() > 200 else []
+
+    pictures = frames()
+    for number in hidden:
+        pictures[number] = np.concatenate([pictures[number][:, :16], blank[:, 16:]], axis=1)
+    missing = np.isnan(track_landmarks(pictures, Sees(TRUTH))).any((1, 2))
+    assert np.flatnonzero(missing).tolist() == list(hidden)
+
+
+def test_no_track_goes_on_across_a_cut():
+    class EveryTwenty:
+        def __init__(self):
+            self.count = -1
+
+        def update(self, frame):
+            self.count += 1
+            return self.count % 20 == 0
+
+    seen = track_faces(frames(), NumberDetector(TRUTH), EveryTwenty())
+    assert seen.cuts == [20, 40]
+    assert [(track.start, track.stop) for track in seen.tracks] == [(0, 20), (20, 40), (40, 45)]
