@@ -61,7 +61,8 @@ def seam_gradient(
     """
     inside = mask > 0
     _check_images(predicted, true, inside)
-    total_B2, pairs_B = predicted.new_zeros(len(true), 2, dtype=torch.float32), 0
+    total_B2 = predicted.new_zeros(len(true), 2, dtype=torch.float32)
+    pairs_B = inside.new_zeros(len(true), dtype=torch.int64)
     for axis in (-1, -2):
         crossing = inside.diff(dim=axis)  # exclusive or
         jumps = [(image.float().diff(dim=axis).abs().mean(1, keepdim=True) * crossing) for image in (predicted, true)]

@@ -14,7 +14,7 @@ Shape legend: T frames, H/W pixels.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -55,7 +55,7 @@ def clip_flow(true: Float[Tensor, "T 3 H W"]) -> ClipFlow:
         cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         for frame in ((true.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
     ]
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # its stub forbids to pass no initial flow
     backward = np.stack([dis.calc(now, before, None) for before, now in pairwise(grey)])
     forward = np.stack([dis.calc(before, now, None) for before, now in pairwise(grey)])
     backward_flow, forward_flow = (torch.from_numpy(flow).to(true.device) for flow in (backward, forward))

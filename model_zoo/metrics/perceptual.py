@@ -55,7 +55,7 @@ class FrechetDistance(FrechetInceptionDistance):
     """
 
     def __init__(self, features: nn.Module, num_features: int = 2048, **kwargs: Any) -> None:
-        features.num_features = num_features
+        features.num_features = torch.tensor(num_features)
         super().__init__(features, **kwargs)
 
     def update(self, imgs: Float[Tensor, "B 3 H W"], real: bool) -> None:

@@ -97,8 +97,8 @@ def swap_test(measured: Float[Tensor, "N"], given: Float[Tensor, "N"], hidden: F
     spread = products.diagonal().sqrt()
     correlation = products / (spread[:, None] * spread)  # NaN where an opening never changes
     slope = products[0, 1] / products[1, 1]
-    figures = [correlation[0, 1], correlation[0, 2], correlation[1, 2], slope]
-    return SwapResult(*(value.item() for value in figures), count, missed)
+    on_given, on_hidden, chance = correlation[0, 1].item(), correlation[0, 2].item(), correlation[1, 2].item()
+    return SwapResult(on_given, on_hidden, chance, slope.item(), count, missed)
 
 
 class SwapTest(Metric):

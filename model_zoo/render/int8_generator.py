@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -101,52 +103,64 @@ def supports(generator: nn.Module) -> bool:
         and all(isinstance(level.norm, nn.Identity) for level in [*generator.down, *generator.up])
         and all(isinstance(level.convolution, nn.Conv2d) for level in generator.down)
         and all(isinstance(level.convolution, nn.ConvTranspose2d) for level in generator.up)
-        and all(isinstance(level.refine[0], nn.Conv2d) for level in generator.up)
+        and all(isinstance(level, Up) and isinstance(level.refine[0], nn.Conv2d) for level in generator.up)
     )
+
+
+class _DownLevel(NamedTuple):
+    """A convolution and the bytes behind its activation."""
+
+    convolution: _Convolution
+    out: Tensor
+
+
+class _UpLevel(NamedTuple):
+    """The convolutions of a level; its maps as they are, activated, and between the two 3×3 convolutions."""
+
+    expand: _Convolution
+    first: _Convolution
+    second: _Convolution
+    values: np.ndarray
+    activated: Tensor
+    between: Tensor
 
 
 class _Workspace:
     """Packed convolutions, factors and buffers for one size of batch."""
 
     def __init__(self, generator: UNetGenerator, ranges: dict[str, Tensor], batch: int) -> None:
-        depth, size = len(generator.down), generator.size
+        depth, size, zero = len(generator.down), generator.size, kernels.ZERO
         self.batch, self.size = batch, size
+        self.factors = {name: (1 / scale).numpy() for name, scale in ranges.items()}
         padded = -(-generator.in_channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
         self.input = _bytes(batch, size, padded, INPUT_ZERO)
-        first = generator.down[0].convolution
-        weight = torch.cat(
-            [first.weight, first.weight.new_zeros(len(first.weight), padded - first.in_channels, 4, 4)], 1
-        )
-        scales, zero = torch.full((padded,), INPUT_SCALE), INPUT_ZERO
-        channels = padded
-        self.down, self.up = [], []
-        self.factors = {name: (1 / scale).numpy() for name, scale in ranges.items()}
+        self.down: list[_DownLevel] = []
+        self.up: list[_UpLevel] = []
         self.joined: list[Tensor] = []  # (up, skip) at size / 2, size / 4, ...
+        scales = torch.full((padded,), INPUT_SCALE)
         for i, level in enumerate(generator.down):
-            weight = weight if i == 0 else level.convolution.weight
-            shape = (batch, channels, size >> i, size >> i)
-            convolution = _Convolution(weight, level.convolution.bias, scales, zero, 2, 1, shape)
-            channels, scales, zero = len(weight), ranges[f"down{i}"], kernels.ZERO
-            self.down.append((convolution, _bytes(batch, size >> (i + 1), channels)))
+            weight, bias = _parameters(level.convolution)
+            weight = F.pad(weight, (0, 0, 0, 0, 0, len(scales) - weight.shape[1]))
+            shape = (batch, len(scales), size >> i, size >> i)
+            convolution = _Convolution(weight, bias, scales, INPUT_ZERO if i == 0 else zero, 2, 1, shape)
+            scales = ranges[f"down{i}"]
+            self.down.append(_DownLevel(convolution, _bytes(batch, size >> (i + 1), len(scales))))
             if i < depth - 1:
-                self.joined.append(_bytes(batch, size >> (i + 1), 2 * channels))
+                self.joined.append(_bytes(batch, size >> (i + 1), 2 * len(scales)))
         for i, level in enumerate(generator.up):
+            assert isinstance(level, Up)
             side = size >> (depth - i)  # of the input
-            weight, bias = _phases(level.convolution)
-            shape = (batch, level.convolution.in_channels, side, side)
-            expand = _Convolution(weight, bias, scales, kernels.ZERO, 1, 1, shape)
-            channels = level.convolution.out_channels
-            shape = (batch, channels, 2 * side, 2 * side)
-            first, second = level.refine[0], level.refine[2]
-            refine = (
-                _Convolution(first.weight, first.bias, ranges[f"up{i}.x"], kernels.ZERO, 1, 1, shape),
-                _Convolution(second.weight, second.bias, ranges[f"up{i}.refine"], kernels.ZERO, 1, 1, shape),
-            )
+            expand = _Convolution(*_phases(level.convolution), scales, zero, 1, 1, (batch, len(scales), side, side))
+            inner, channels = ranges[f"up{i}.x"], len(ranges[f"up{i}.x"])
+            shape, between = (batch, channels, 2 * side, 2 * side), ranges[f"up{i}.refine"]
+            first = _Convolution(*_parameters(level.refine[0]), inner, zero, 1, 1, shape)
+            second = _Convolution(*_parameters(level.refine[2]), between, zero, 1, 1, shape)
             values = np.empty((batch, 2 * side, 2 * side, channels), np.uint16)
-            self.up.append((expand, *refine, values, *(_bytes(batch, 2 * side, channels) for _ in range(2))))
+            buffers = (_bytes(batch, 2 * side, channels) for _ in range(2))
+            self.up.append(_UpLevel(expand, first, second, values, *buffers))
             scales = torch.cat([ranges[f"up{i}"], ranges[f"down{depth - 2 - i}"]])
-        weight, bias = _phases(generator.to_rgb)
-        self.to_rgb = _Convolution(weight, bias, scales, kernels.ZERO, 1, 1, (batch, len(scales), size // 2, size // 2))
+        shape = (batch, len(scales), size // 2, size // 2)
+        self.to_rgb = _Convolution(*_phases(generator.to_rgb), scales, zero, 1, 1, shape)
 
     def __call__(self, stack: Tensor) -> Tensor:
         factors, share = self.factors, self._share
@@ -173,15 +187,15 @@ class _Workspace:
             else:
                 share(kernels.activate, len(values), values, factors[f"down{i}"], _pixels(out))
             x = out
-        for i, (expand, first, second, values, activated, refined) in enumerate(self.up):
-            phases = expand(x).permute(0, 2, 3, 1).contiguous().view(torch.uint16).numpy()
-            maps = (values, activated.permute(0, 2, 3, 1).numpy())
-            share(kernels.unfold_phases, self.batch * values.shape[1], phases, factors[f"up{i}.x"], *maps)
-            between = _halves(first(activated))
-            share(kernels.activate, len(between), between, factors[f"up{i}.refine"], _pixels(refined))
+        for i, level in enumerate(self.up):
+            phases = level.expand(x).permute(0, 2, 3, 1).contiguous().view(torch.uint16).numpy()
+            maps, rows = (level.values, level.activated.permute(0, 2, 3, 1).numpy()), self.size >> (len(self.up) - i)
+            share(kernels.unfold_phases, self.batch * rows, phases, factors[f"up{i}.x"], *maps)
+            between = _halves(level.first(level.activated))
+            share(kernels.activate, len(between), between, factors[f"up{i}.refine"], _pixels(level.between))
             x = self.joined[len(self.up) - 1 - i]
-            flat, residual = values.reshape(-1, values.shape[-1]), _halves(second(refined))
-            share(kernels.activate_sum, len(flat), flat, residual, factors[f"up{i}"], _pixels(x))
+            values, residual = level.values.reshape(len(between), -1), _halves(level.second(level.between))
+            share(kernels.activate_sum, len(values), values, residual, factors[f"up{i}"], _pixels(x))
         phases = self.to_rgb(x).float().tanh().unflatten(1, (2, 2, 3))  # (B, 2, 2, 3, H/2 + 1, W/2 + 1)
         half = self.size // 2
         frame = torch.empty(self.batch, 3, self.size, self.size)
@@ -204,14 +218,21 @@ class _Workspace:
                 other.result()
 
 
-def _phases(convolution: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+def _parameters(layer: nn.Module | Tensor) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight, layer.bias
+
+
+def _phases(convolution: nn.Module) -> tuple[Tensor, Tensor]:
     """A transposed 4×4 convolution with stride 2 and padding 1 as a 2×2 one with padding 1: (4 out, in, 2, 2).
 
     Output row 2y + a sums input rows y + a − 1 and y + a with kernel rows 3 − a and 1 − a.
     """
+    assert isinstance(convolution, nn.ConvTranspose2d)
+    assert convolution.bias is not None
     weight = convolution.weight.transpose(0, 1)  # (out, in, 4, 4)
     picked = [weight[:, :, [3 - a, 1 - a]][..., [3 - b, 1 - b]] for a in range(2) for b in range(2)]
-    assert convolution.bias is not None
     return torch.cat(picked), convolution.bias.repeat(4)
 
 

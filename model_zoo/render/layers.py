@@ -137,6 +137,7 @@ def initialise(module: nn.Module, gain: float | None = None) -> None:
     elif isinstance(module, GatedConv2d):
         initialise(module.features, gain)
         nn.init.normal_(module.gate.weight, std=0.1 / math.sqrt(module.gate.weight[0].numel()))
+        assert module.gate.bias is not None
         nn.init.constant_(module.gate.bias, OPEN_GATE)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         gain = nn.init.calculate_gain("leaky_relu", NEGATIVE_SLOPE) if gain is None else gain

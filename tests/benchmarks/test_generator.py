@@ -1,4 +1,4 @@
-"""The 74.9 M generator at 256 px, batch 4, against float32 in channels-last, and what the faster ways cost in quality."""
+"""The 74.9 M generator at 256 px, batch 4, against float32, and what the faster ways cost in quality."""
 
 import pytest
 import torch
@@ -66,10 +66,8 @@ def test_quality_lost(benchmark):
     generator = trained_generator(64, width=16, steps=60)
     stacks, true = smooth_stacks(16, 64, seed=1)
     exact = generator(stacks)
-    for name, fast in (
-        ("bfloat16", fast_generator(generator)),
-        ("integers", fast_generator(generator, smooth_stacks(8, 64, seed=2)[0])),
-    ):
+    for name, calibration in (("bfloat16", None), ("integers", smooth_stacks(8, 64, seed=2)[0])):
+        fast = fast_generator(generator, calibration)  # bfloat16 again where the CPU does not multiply bytes
         same, lost = psnr(fast(stacks), exact).mean(), (psnr(exact, true) - psnr(fast(stacks), true)).mean()
         benchmark.extra_info |= {f"{name}: dB to float32": same.item(), f"{name}: dB lost": lost.item()}
         print(
