@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -124,7 +124,11 @@ class CorpusDataModule(pl.LightningDataModule):
         self.crop_size, self.batch_size, self.num_workers = crop_size, batch_size, num_workers
         self.prepare_workers = available_cores() if prepare_workers is None else prepare_workers
         self.split = split or self.default_split
-        self.test_choices = {"speakers": tuple(test_speakers), "takes": tuple(test_takes), "minutes": test_minutes}
+        self.test_choices: dict[str, Any] = {
+            "speakers": tuple(test_speakers),
+            "takes": tuple(test_takes),
+            "minutes": test_minutes,
+        }
         self.train_minutes = train_minutes
         self.val_clips, self.val_every = val_clips, val_every
         self.samples_per_epoch, self.seed = samples_per_epoch, seed

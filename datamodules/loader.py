@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import cv2
 import torch
@@ -32,7 +33,7 @@ class BatchLoader:
         self.order, self.batch_size = order, batch_size
         self._units = DataLoader(
             data,
-            batch_sampler=order,
+            batch_sampler=cast(Any, order),  # a unit is a batch to DataLoader, whatever type says so
             collate_fn=_as_it_is,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -50,5 +51,5 @@ class BatchLoader:
                 yield unit.cut(start, start + self.batch_size)
 
 
-def _as_it_is(unit: Batch) -> Batch:
+def _as_it_is(unit: Any) -> Any:
     return unit

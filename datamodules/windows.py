@@ -219,9 +219,8 @@ def _shared_bytes(*shape: int) -> UInt8[Tensor, "..."]:
     """Unset bytes; in a loader process in memory that it shares with the trainer, so that they are not copied there."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
-    size = int(np.prod(shape))
-    storage = torch.UntypedStorage._new_shared(size)  # as torch.utils.data.default_collate does
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))  # as torch.utils.data.default_collate does
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def other_frame(allowed: Int[np.ndarray, "N"], frame: int, *seed: int | str, stretch: int = 1) -> int:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -95,7 +95,7 @@ def cpu_seconds(store: ClipStore, measured: int = MEASURED // 2) -> float:
     return (time.process_time() - start) / (measured * BATCH)
 
 
-def our_loader(store: ClipStore, workers: int) -> BatchLoader:
+def our_loader(store: ClipStore, workers: int) -> Iterable[Any]:
     """As a joint training run has it, over many epochs."""
     clips = {row.id: range(row.frames) for row in store.manifest}
     data = ClipWindows(store, clips, Names(list(clips), ["s1"]), "joint", SIZE, seed=0, training=True)
@@ -125,7 +125,7 @@ class PlainWindows(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         clip, frame = self.clips[index // FRAMES], index % FRAMES
         window = [max(0, past) for past in range(frame - NUM_FRAMES + 1, frame + 1)]
-        frames = [cv2.imread(str(clip / f"{past:03d}.jpg"))[..., ::-1] for past in window]
+        frames = [np.asarray(cv2.imread(str(clip / f"{past:03d}.jpg")))[..., ::-1] for past in window]
         pixels = torch.from_numpy(np.stack(frames).astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
         x0, y0, x1, y1 = map(int, BOX)
         pixels[:, :, y0:y1, x0:x1] = torch.rand(3, y1 - y0, x1 - x0) * 2 - 1
@@ -202,9 +202,16 @@ def write_plain(store: ClipStore, root: Path) -> None:
 
 
 def _row(clip_id: str) -> ClipRow:
-    text = dict.fromkeys(("transcript", "sha256", "consent_reference", "settings", "versions"), "")
-    numbers = dict.fromkeys(("start", "residual", "noise", "offset", "offset_confidence"), 0.0)
-    counts = {"part": 1, "parts": 1, "frames": FRAMES, "valid_frames": FRAMES, "source_bytes": 0, "faces": 1}
+    text: dict[str, Any] = dict.fromkeys(("transcript", "sha256", "consent_reference", "settings", "versions"), "")
+    numbers: dict[str, Any] = dict.fromkeys(("start", "residual", "noise", "offset", "offset_confidence"), 0.0)
+    counts: dict[str, Any] = {
+        "part": 1,
+        "parts": 1,
+        "frames": FRAMES,
+        "valid_frames": FRAMES,
+        "source_bytes": 0,
+        "faces": 1,
+    }
     return ClipRow(
         id=clip_id, source=clip_id, speaker="s1", view="front", consent="synthetic", jpeg_quality=95,
         **text, **numbers, **counts,
