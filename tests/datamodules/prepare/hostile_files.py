@@ -311,7 +311,7 @@ def _late(folder: Path) -> Path:
     "a hand before the face for 0.6 s",
     "two clips: a hand as fast as that counts as a cut",
     10,
-    10,
+    22,
     like=None,
     margin=3,
     quiet=True,
