@@ -16,10 +16,11 @@ import torch
 from omegaconf import OmegaConf
 
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
-from experiments import build
+from experiments import build, hear, probes, robustness
 from experiments.command_line import UserError, check_overrides, experiments
 from experiments.run import run, stages
 from experiments.schema import Config, Task, register
+from experiments.trained import open_speech
 
 register()
 
@@ -189,3 +190,43 @@ def read_wandb_text(offline: Path, *options: str) -> str:
 
 def read_wandb(offline: Path) -> list[dict]:
     return [json.loads(line) for line in read_wandb_text(offline).splitlines()]
+
+
+def test_speech_results_say_how_the_mouth_moves(finished):
+    results = json.loads((finished("grid_unseen_a2e") / "results.json").read_text())
+    assert {clip.split("/")[0] for clip in results["unseen"]} == {"s4"}
+    assert set(results["articulation"]) == {"ours", "truth", "ours, 20 dB SNR", "ours, 10 dB SNR"}
+    clean = results["articulation"]["ours"]["E_ldmk"]["mean"]
+    assert clean == pytest.approx(results["rows"]["ours"]["E_ldmk"]["mean"], rel=0.02)  # by windows and by stream
+    assert {"bilabial", "silence"} <= results["visemes"].keys()
+
+
+def test_commands_on_a_finished_run(finished, corpora, tmp_path):
+    folder = finished("grid_a2e")
+    found = probes.probe(folder)
+    assert 0 <= found["accuracy"]["x"]["logistic"] <= 1
+    assert found["mechanism"]["change"] >= 0
+    assert (folder / "samples" / "tsne.png").is_file()
+    trained = open_speech(folder)
+    recorded = robustness.errors(trained, robustness.CHANGES[0])
+    expected = json.loads((folder / "results.json").read_text())["rows"]["ours"]["E_ldmk"]["per_clip"]
+    assert recorded == pytest.approx(expected, rel=0.02)
+    (video, *_) = sorted((corpora / "grid" / "s1").glob("*.mpg"))
+    frames, _ = hear.hear_file(folder, video, tmp_path / "out.safetensors")
+    assert frames in (75, 76)
+    with pytest.raises(UserError, match="give a run of"):
+        open_speech(finished("grid_speaker_id"))
+
+
+def test_speaker_network_of_an_earlier_run_is_found(corpora, tmp_path, caplog):
+    caplog.set_level("INFO")
+    first = run(configure("grid_a2e", corpora, tmp_path, "logger=csv"))
+    assert "training one" in caplog.text
+    assert (first / "pretrain" / "speaker_id" / "trained.json").is_file()
+    again = run(configure("grid_a2e", corpora, tmp_path, "logger=csv"))
+    assert "taken from" in caplog.text
+    assert not (again / "pretrain").exists()
+    same = [torch.equal(value, weights(again)[name]) for name, value in weights(first).items()]
+    assert all(same)
+    other = run(configure("grid_a2e", corpora, tmp_path, "logger=csv", "seed=1"))
+    assert (other / "pretrain" / "speaker_id").is_dir()
