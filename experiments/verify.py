@@ -20,7 +20,7 @@ from rich.table import Table
 from experiments.checks.figure import Figure, Materials
 from experiments.command_line import UserError, guarded
 
-TOPICS = ("face", "synthetic", "loader")
+TOPICS = ("face", "synthetic", "preparation", "loader")
 GRID_VARIABLE, ICT_VARIABLE = "TALKIN_GRID_ROOT", "TALKIN_ICT_FACEKIT"
 VERDICTS = {True: "[green]holds[/]", False: "[bold red]missed[/]", None: ""}
 COLUMNS = (("figure", 60), ("bound", 12), ("reached", 34), ("", 6), ("s", 5))  # and their widths, characters

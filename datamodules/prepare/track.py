@@ -102,6 +102,8 @@ class FaceTracker:
             elif number in match:
                 del match[number]  # there is a face, but perhaps another one: it gets a track of its own
             else:
+                if track.trusted:
+                    track.vouched = min(track.vouched, len(track.rows) - 1)  # of this frame there is doubt
                 track.trusted = False
                 if index - track.agreed <= self.check_every + BRIDGED:
                     still.append(track)
