@@ -56,7 +56,7 @@ WORKERS = 2
 
 
 def measure(materials: Materials) -> Iterator[Figure]:
-    """Issue the figures of the synthetic corpora, slowest last."""
+    """Issue the figures of the synthetic corpora."""
     yield from voices(materials.seed)
     yield render_rate(materials.seed)
     yield same_bytes(materials.seed)
@@ -137,8 +137,8 @@ def people(materials: Materials) -> Iterator[Figure]:
         start = time.perf_counter()
         generate_grid_corpus(folder, NUM_VOICES, sentences, materials.seed, WORKERS)
         seconds = (time.perf_counter() - start) * WHOLE / sentences
-        measured = "" if materials.full else f" (from {NUM_VOICES} × {sentences}; --full makes all)"
-        name = f"{NUM_VOICES} × {WHOLE} clips by {WORKERS} processes, s{measured}"
+        measured = "" if materials.full else f" (from {NUM_VOICES} × {sentences}, without --full)"
+        name = f"{NUM_VOICES} × {WHOLE} clips, {WORKERS} processes, s{measured}"
         yield at_most(name, seconds, 300, "{:.0f}")
         yield from judged(Path(folder), materials.seed)
 
