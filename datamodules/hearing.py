@@ -135,7 +135,7 @@ class Hearing:
             windows = audio_windows(clip.mfcc, torch.tensor(frames), num_frames)
         else:
             made = zip(frames, draws, strict=True)
-            windows = torch.stack([self._differently(clip, *item, num_frames) for item in made])
+            windows = torch.stack([self._differently(self.augmentation, clip, *item, num_frames) for item in made])
         return self._normalised(windows, clip)
 
     def utterance(self, clip: Clip, frames: Sequence[int]) -> Float[Tensor, "B U C"]:
@@ -157,7 +157,9 @@ class Hearing:
             self._marks[clip.id] = ClipMarks.of(clip)
         return self._marks[clip.id]
 
-    def _differently(self, clip: Clip, frame: int, draw: tuple[int, int], num_frames: int) -> Float[Tensor, "A C"]:
+    def _differently(
+        self, augmentation: SoundAugmentation, clip: Clip, frame: int, draw: tuple[int, int], num_frames: int
+    ) -> Float[Tensor, "A C"]:
         first = FRAMES_PER_VIDEO_FRAME * (frame - num_frames + 1) - FRAMES_BEFORE - _MARGIN
         last = FRAMES_PER_VIDEO_FRAME * frame + FRAMES_AFTER + _MARGIN
         start, stop = max(0, HOP * first), min(len(clip.sound), HOP * last)
@@ -165,7 +167,7 @@ class Hearing:
         if stop > start:
             sound = clip.sound[start:stop].to(torch.float32) / 32768
             seed = _number(self.seed, *draw)
-            changed = self.augmentation(sound, self.marks(clip).level, seed)
+            changed = augmentation(sound, self.marks(clip).level, seed)
             heard[start - HOP * first : stop - HOP * first] = changed
         rows = mfcc(heard, clip.mfcc.shape[1])
         number = torch.arange(first, last)

@@ -55,29 +55,14 @@ def _samples(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
     heard = lost = silenced = 0
     try:
         with open_media(path, "sound") as container:
-            stream, kind, resampler = choose_audio(container), None, None
-            for frame in decoded(container, stream):
+            for frame in _resampled(decoded(container, choose_audio(container))):
                 if frame is None:
                     lost += 1
                     continue
-                if not frame.samples or not frame.sample_rate:
-                    continue
-                if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
-                    # Some files change in the middle; a resampler knows one kind.
-                    rest = resampler.resample(None) if resampler is not None else []
-                    kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-                else:
-                    rest = []
-                frame.pts = None  # the resampler counts samples
-                for out in [*rest, *resampler.resample(frame)]:
-                    samples, broken = _numbers(out)
-                    heard, silenced = heard + len(samples), silenced + broken
-                    yield samples
-            for out in resampler.resample(None) if resampler is not None else []:
-                samples, broken = _numbers(out)
-                heard, silenced = heard + len(samples), silenced + broken
-                yield samples
+                samples = frame.to_ndarray()[0]
+                finite = np.isfinite(samples)
+                heard, silenced = heard + samples.size, silenced + int(samples.size - finite.sum())
+                yield np.where(finite, samples, 0).clip(-LOUDEST, LOUDEST).astype(np.float32)
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from None
     if heard == 0:
@@ -86,8 +71,23 @@ def _samples(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
         notes.append(f"{path.name}: {lost} damaged packets left out, {silenced} samples that are no number made silent")
 
 
-def _numbers(frame: av.AudioFrame) -> tuple[np.ndarray, int]:
-    """Samples in [-1, 1], and how many were no number."""
-    samples = frame.to_ndarray()[0]
-    finite = np.isfinite(samples)
-    return np.where(finite, samples, 0).clip(-LOUDEST, LOUDEST).astype(np.float32), int(samples.size - finite.sum())
+def _resampled(frames: Iterator[av.AudioFrame | None]) -> Iterator[av.AudioFrame | None]:
+    """Frames as 16 kHz mono floats, None where one is lost; some files change their kind in the middle."""
+    resampler, kind = _resampler(), None
+    for frame in frames:
+        if frame is None or not frame.samples or not frame.sample_rate:
+            if frame is None:
+                yield None
+            continue
+        known, kind = kind, (frame.format.name, frame.layout.name, frame.sample_rate)
+        if known not in (None, kind):
+            yield from resampler.resample(None)
+            resampler = _resampler()
+        frame.pts = None  # the resampler counts samples
+        yield from resampler.resample(frame)
+    if kind is not None:
+        yield from resampler.resample(None)
+
+
+def _resampler() -> av.AudioResampler:
+    return av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)

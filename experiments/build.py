@@ -138,10 +138,10 @@ def speech_batch(config: Config, task: Task) -> int:
 def build_hearing(config: Config, task: Task) -> Hearing:
     """How the speech part of samples is made; the judge of Eq. 2 hears single windows."""
     audio, augment = config.audio, config.augment
-    ranges = [(*bounds,) for bounds in (augment.gain_db, augment.snr_db, augment.tilt)]
+    ranges = (augment.gain_db, augment.snr_db, augment.tilt)
     if any(len(bounds) != 2 for bounds in ranges):
         raise UserError("augment.gain_db, snr_db and tilt take two numbers: [lowest, highest]")
-    gain, snr, tilt = ranges
+    gain, snr, tilt = ((bounds[0], bounds[1]) for bounds in ranges)
     return Hearing(
         num_frames=1 if task is Task.speaker_id else audio.frames,
         utterance_rows=audio.utterance_rows if audio.id_removal and audio.scope is Scope.clip else 0,

@@ -31,7 +31,9 @@ def hear_file(run: Path, sound: Path, output: Path) -> tuple[int, float]:
     if trained.config.audio.normalise_speakers:
         raise UserError("this run wants every speaker's own statistics, which a single file has not: give another run")
     weights = utterance_weights(trained.speech, sound_blocks(sound))
-    stream, parts, notes = SpeechStream(trained.speech, weights), [], []
+    stream = SpeechStream(trained.speech, weights)
+    parts: list[torch.Tensor] = []
+    notes: list[str] = []
     started = time.perf_counter()
     for block in sound_blocks(sound, notes=notes):
         parts.append(stream.push(block))

@@ -84,7 +84,8 @@ def collect(trained: TrainedSpeech, per_clip: int = WINDOWS_A_CLIP) -> Windows:
             for column, value in zip(columns, (*values, torch.full((len(rows),), number), is_test), strict=True):
                 column.append(value)
     joined = Windows(*map(torch.cat, columns))
-    return joined if joined.weights.shape[1] else joined._replace(weights=None)
+    has_weights = speech.id_removal is not None
+    return joined if has_weights else joined._replace(weights=None)
 
 
 def _utterance(speech, mfcc: Tensor, own, count: int) -> Tensor | None:

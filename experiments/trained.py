@@ -34,7 +34,9 @@ def open_config(folder: Path) -> Config:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder} has no config.yaml: give the folder of a finished run, outputs/<experiment>/<stamp>")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    assert isinstance(config, Config)
+    return config
 
 
 def open_speech(folder: Path) -> TrainedSpeech:

@@ -71,12 +71,12 @@ class AudioToLandmarkModule(TalkinModule):
         output = self.speech(batch.mfcc, batch.expression.shape[1], batch.utterance)
         mouth = self.mouth(batch, output.expression)
         terms = {"shape": shape_loss(mouth.flatten(0, 1), batch.landmarks[:, :, MOUTH].flatten(0, 1))}
-        if self.objective.weights["norm"] > 0:
+        if self.objective.speaker_network is not None and self.objective.weights["norm"] > 0:
             terms["norm"] = norm_loss(self.objective.speaker_network(output.features))
         if self.logs_now:
-            scores = {"E_ldmk": landmark_error(mouth[:, -1].detach(), batch.landmarks[:, -1, MOUTH])}
-            losses = {f"loss_{name}": value for name, value in terms.items()}
-            self.log_terms("train", losses | scores, len(batch.clip))
+            logged: dict[str, Tensor | float] = {f"loss_{name}": value for name, value in terms.items()}
+            logged["E_ldmk"] = landmark_error(mouth[:, -1].detach(), batch.landmarks[:, -1, MOUTH])
+            self.log_terms("train", logged, len(batch.clip))
         return weighted_sum(terms, self.objective.weights)
 
     def _evaluate(self, batch: SpeechBatch) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model_zoo.audio.audio_to_expression import AudioToExpression
+from model_zoo.audio.audio_to_landmark import AudioToLandmark
 from model_zoo.audio.causal import CausalAudioToExpression
 from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.standardise import MfccStandardise
@@ -39,7 +40,8 @@ class SpeechToExpression(nn.Module):
     Args:
         standardise: corpus statistics of the MFCC.
         id_removal: the Audio ID-Removing Network, or None for the baseline without it.
-        translation: the Audio-to-Expression Translation Network, over windows or stateful.
+        translation: the Audio-to-Expression Translation Network, over windows or stateful; or its 2D rival, whose
+            landmarks (B, T, L, 2) then stand for expressions.
 
     Raises:
         ValueError: λ of each window is asked for where there are no windows.
@@ -49,7 +51,7 @@ class SpeechToExpression(nn.Module):
         self,
         standardise: MfccStandardise,
         id_removal: AudioIdRemoval | None,
-        translation: AudioToExpression | CausalAudioToExpression,
+        translation: AudioToExpression | CausalAudioToExpression | AudioToLandmark,
     ) -> None:
         super().__init__()
         if isinstance(translation, CausalAudioToExpression) and id_removal is not None and id_removal.scope != "clip":
@@ -79,24 +81,15 @@ class SpeechToExpression(nn.Module):
             utterance_BUC: raw MFCC of all that is heard of the speaker, for ID removal of scope 'clip'; without it, or
                 where it is empty, λ comes from the sample's own rows.
         """
-        rows = self.standardise(mfcc_BAC)
-        if self.uses_utterance:
+        rows, removal, weights = self.standardise(mfcc_BAC), self.id_removal, None
+        if removal is not None and removal.scope == "clip":
             heard = rows if utterance_BUC is None or utterance_BUC.shape[1] == 0 else self.standardise(utterance_BUC)
-            return self._adapted(rows, num_frames, self.id_removal.weights(heard))
-        if self.is_stateful:
-            return SpeechOutput(self.translation(rows, num_frames), windows_of(rows, num_frames).flatten(0, 1), None)
+            weights_BK = removal.weights(heard)
+            rows = removal.adapt(rows, weights_BK)  # with one λ a sample, before rows are cut into windows
+            weights = weights_BK.repeat_interleave(num_frames, dim=0)
         windows_NAC = windows_of(rows, num_frames).flatten(0, 1)
-        weights_NK = None
-        if self.id_removal is not None:
-            windows_NAC, weights_NK = self.id_removal(windows_NAC)
-        return SpeechOutput(self.translation(windows_NAC).unflatten(0, (-1, num_frames)), windows_NAC, weights_NK)
-
-    def _adapted(self, rows_BAC: Tensor, num_frames: int, weights_BK: Tensor) -> SpeechOutput:
-        """With one λ a sample, rows are adapted once, before they are cut into windows."""
-        adapted = self.id_removal.adapt(rows_BAC, weights_BK)
-        windows_NAC = windows_of(adapted, num_frames).flatten(0, 1)
-        if self.is_stateful:
-            expression = self.translation(adapted, num_frames)
-        else:
-            expression = self.translation(windows_NAC).unflatten(0, (-1, num_frames))
-        return SpeechOutput(expression, windows_NAC, weights_BK.repeat_interleave(num_frames, dim=0))
+        if isinstance(self.translation, CausalAudioToExpression):
+            return SpeechOutput(self.translation(rows, num_frames), windows_NAC, weights)
+        if removal is not None and weights is None:
+            windows_NAC, weights = removal(windows_NAC)
+        return SpeechOutput(self.translation(windows_NAC).unflatten(0, (-1, num_frames)), windows_NAC, weights)

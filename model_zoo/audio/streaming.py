@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from model_zoo.audio.causal import CausalAudioToExpression
 from model_zoo.audio.id_removal import RunningWeights
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.functional.mfcc import (
@@ -60,7 +61,7 @@ class SpeechStream:
         self._mfcc, self._normal = MfccStream(num_cepstra), normal
         self._silence = self._standardised(silence_mfcc(num_cepstra))[None]
         self._rows = self._silence.repeat(FRAMES_BEFORE, 1)  # standardised, from 4 t - 80 of the next frame t on
-        self._running = RunningWeights(speech.id_removal) if speech.uses_utterance and weights is None else None
+        self._running = running_weights(speech) if weights is None else None
         self._heard = 0  # rows that λ knows
         self._state: tuple[Tensor, Tensor] | None = None
         self._samples = self._frames = 0
@@ -111,13 +112,18 @@ class SpeechStream:
 
     def _listen(self, rows: Float[Tensor, "A C"], weights: Float[Tensor, "T K"] | None) -> Float[Tensor, "T E"]:
         fresh = rows if self._frames == 0 else rows[WINDOW_ROWS - FRAMES_PER_VIDEO_FRAME :]
-        if weights is not None:  # a row is heard with λ of the frame that waits for it
-            waits = torch.arange(len(fresh)) // FRAMES_PER_VIDEO_FRAME - (
-                len(fresh) // FRAMES_PER_VIDEO_FRAME - len(weights)
-            )
+        if weights is not None and self._speech.id_removal is not None:
+            # A row is heard with λ of the frame that waits for it; the first frame waits for all rows before it, too.
+            steps = len(fresh) // FRAMES_PER_VIDEO_FRAME
+            waits = torch.arange(len(fresh)) // FRAMES_PER_VIDEO_FRAME - (steps - len(weights))
             fresh = self._speech.id_removal.adapt(fresh[:, None], weights[waits.clamp_min(0)])[:, 0]
-        expressions, self._state = self._speech.translation.listen(fresh[None], self._state)
+        expressions, self._state = self._translation.listen(fresh[None], self._state)
         return expressions[0, -((len(rows) - WINDOW_ROWS) // FRAMES_PER_VIDEO_FRAME + 1) :]
+
+    @property
+    def _translation(self) -> CausalAudioToExpression:
+        assert isinstance(self._speech.translation, CausalAudioToExpression)
+        return self._speech.translation
 
     def _weights_of(self, rows: Float[Tensor, "A C"], count: int) -> Float[Tensor, "T K"] | None:
         if self._weights is not None:
@@ -129,6 +135,12 @@ class SpeechStream:
         ends = FRAMES_PER_VIDEO_FRAME * (self._frames + torch.arange(count)) + FRAMES_AFTER - 1
         running, self._heard = running[ends - self._heard], first + len(rows)
         return running
+
+
+def running_weights(speech: SpeechToExpression) -> RunningWeights | None:
+    """What follows λ of scope 'clip'; None for networks without it."""
+    removal = speech.id_removal
+    return RunningWeights(removal) if removal is not None and removal.scope == "clip" else None
 
 
 def normalised(mfcc: Float[Tensor, "*A C"], normal: Normal | None) -> Float[Tensor, "*A C"]:
@@ -146,10 +158,9 @@ def utterance_weights(
         blocks: the sound, from its beginning to its end.
         normal: mean and deviation of the speaker's MFCC, where the networks want them.
     """
-    if not speech.uses_utterance:
+    stream, running, weights = MfccStream(len(speech.standardise.mean)), running_weights(speech), None
+    if running is None:
         return None
-    stream, running = MfccStream(len(speech.standardise.mean)), RunningWeights(speech.id_removal)
-    weights = None
     with torch.inference_mode():
         for block in blocks:
             rows = speech.standardise(normalised(stream.push(block), normal))
