@@ -112,11 +112,16 @@ def store_error(error: OSError, root: Path) -> StoreError:
 def _locked_file(folder: Path) -> BinaryIO:
     """A new file with this process' lock on it, that no sweep has taken for a leftover in between."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if folder.exists() and not folder.is_dir():
+                raise
+            continue  # it was there, and another process has just removed it
         try:
             descriptor, name = tempfile.mkstemp(dir=folder)
         except FileNotFoundError:
-            continue  # another process has just removed the empty folder
+            continue  # the same
         file = open(name, "w+b", opener=lambda *_, descriptor=descriptor: descriptor)  # noqa: SIM115
         os.fchmod(descriptor, 0o666 & ~_umask())
         _lock(file)

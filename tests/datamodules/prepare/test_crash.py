@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.atomic import TEMPORARY, atomic_file, sweep
+from datamodules.atomic import TEMPORARY, StoreError, atomic_file, sweep
 from datamodules.clip_store import ClipStore
 from tests.datamodules.fake_corpus import write_clip_file, write_grid
 from tests.datamodules.prepare import interrupted
@@ -117,3 +118,20 @@ def test_leftovers_of_the_dead_go_and_files_in_work_stay(corpus, whole, tmp_path
         file.write(b"whole")
     assert files(tmp_path) == {"s1/in_work.bin": b"whole"}
     assert not (tmp_path / TEMPORARY).exists()
+
+
+def test_writers_that_remove_the_empty_folder_of_temporary_files_do_not_trip_one_another(tmp_path, monkeypatch):
+    """One writer's `mkdir` may find the folder there, and look again when another has just removed it."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def write(name: int) -> None:
+        for _ in range(1000):
+            with atomic_file(tmp_path, tmp_path / f"{name}.bin") as file:
+                file.write(b"whole")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert files(tmp_path) == {f"{name}.bin": b"whole" for name in range(4)}
+    (tmp_path / TEMPORARY).write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="cannot be written"), atomic_file(tmp_path, tmp_path / "more.bin"):
+        pass
