@@ -30,6 +30,7 @@ from model_zoo.functional.mfcc import (
 from model_zoo.metrics.speech_metrics import inner_lip_gap, silent_frames, silent_sound
 
 CLOSED = 0.05  # quantile of a clip's inner-lip gap that counts as closed: detected lips never quite touch
+MOST_ROWS = 30_000  # MFCC rows, five minutes: enough for a clip's mean and deviation
 MOST_FRAMES = 100_000  # an hour; quantiles of more are refused by torch, and no better
 _MARGIN = 2  # rows on either side that the windows of the outermost rows reach into
 
@@ -99,6 +100,34 @@ class ClipMarks(NamedTuple):
         return cls(silence_of(clip), torch.quantile(gap, CLOSED), clip.expression[fitted].mean(0), level)
 
 
+@dataclass(frozen=True)
+class VoiceAugmentation:
+    """Other voices: each cepstrum of a sample scaled about the clip's mean and moved, as another vocal tract would.
+
+    An affine map as in Eq. 1 of Song et al. 2020, but diagonal and drawn: what ID removal has to undo.
+
+    Attributes:
+        scale: deviation of the factor about 1.
+        offset: deviation of the shift, in deviations of the clip's cepstrum.
+    """
+
+    scale: float = 0.1
+    offset: float = 0.3
+
+    def __call__(self, rows_AC: Float[Tensor, "A C"], mfcc: Float[Tensor, "M C"], seed: int) -> Float[Tensor, "A C"]:
+        """Rows of a clip in another voice.
+
+        Args:
+            rows_AC: raw MFCC.
+            mfcc: of the whole clip.
+            seed: of what is drawn.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        factor, shift = torch.randn(2, rows_AC.shape[1], generator=generator)
+        std, mean = torch.std_mean(mfcc[:MOST_ROWS], dim=0)
+        return mean + (1 + self.scale * factor) * (rows_AC - mean) + self.offset * shift * std
+
+
 @dataclass
 class Hearing:
     """How the speech part of samples is made.
@@ -106,7 +135,7 @@ class Hearing:
     Attributes:
         num_frames: frames of a training sample without pixels.
         utterance_rows: MFCC rows that a sample brings beside its windows for λ of scope 'clip', at most; 0: none.
-        augmentation: of training samples.
+        augmentation: of the sound of training samples. voice: of their voices.
         normal: mean and deviation of each speaker's MFCC, where every speaker is normalised by their own.
         seed: of the augmentation.
     """
@@ -114,6 +143,7 @@ class Hearing:
     num_frames: int = 1
     utterance_rows: int = 0
     augmentation: SoundAugmentation | None = None
+    voice: VoiceAugmentation | None = None
     normal: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     seed: int = 0
 
@@ -136,9 +166,11 @@ class Hearing:
         else:
             made = zip(frames, draws, strict=True)
             windows = torch.stack([self._differently(self.augmentation, clip, *item, num_frames) for item in made])
-        return self._normalised(windows, clip)
+        return self._normalised(self._in_voices(windows, clip, draws), clip)
 
-    def utterance(self, clip: Clip, frames: Sequence[int]) -> Float[Tensor, "B U C"]:
+    def utterance(
+        self, clip: Clip, frames: Sequence[int], draws: Sequence[tuple[int, int]] | None = None
+    ) -> Float[Tensor, "B U C"]:
         """What else each sample may hear of the speaker: rows of the clip around it, U for all samples of all clips."""
         rows = clip.mfcc
         if self.utterance_rows == 0:
@@ -149,13 +181,21 @@ class Hearing:
             start = max(0, min(FRAMES_PER_VIDEO_FRAME * frame - wanted // 2, len(rows) - wanted))
             part = rows[start : start + wanted]
             parts.append(part.repeat(-(-wanted // len(part)), 1)[:wanted])  # a short clip is heard again
-        return self._normalised(torch.stack(parts), clip)
+        return self._normalised(self._in_voices(torch.stack(parts), clip, draws), clip)
 
     def marks(self, clip: Clip) -> ClipMarks:
         """What holds for a whole clip, worked out once."""
         if clip.id not in self._marks:
             self._marks[clip.id] = ClipMarks.of(clip)
         return self._marks[clip.id]
+
+    def _in_voices(
+        self, rows: Float[Tensor, "B A C"], clip: Clip, draws: Sequence[tuple[int, int]] | None
+    ) -> Float[Tensor, "B A C"]:
+        if draws is None or self.voice is None:
+            return rows
+        seeds = [_number(self.seed, *draw, 1) for draw in draws]  # a sample and its utterance: one voice
+        return torch.stack([self.voice(*item) for item in zip(rows, [clip.mfcc] * len(rows), seeds, strict=True)])
 
     def _differently(
         self, augmentation: SoundAugmentation, clip: Clip, frame: int, draw: tuple[int, int], num_frames: int

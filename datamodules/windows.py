@@ -123,7 +123,7 @@ class ClipWindows(Dataset):
             silent=_in_order(parts, [self.hearing.marks(part.clip).silent[part.windows] for part in parts]),
             closed_gap=_in_order(parts, [part.each(self.hearing.marks(part.clip).closed_gap) for part in parts]),
             clip_mean=_in_order(parts, [part.each(self.hearing.marks(part.clip).mean) for part in parts]),
-            utterance=_in_order(parts, [self.hearing.utterance(part.clip, part.frames.tolist()) for part in parts]),
+            utterance=_in_order(parts, [part.utterance() for part in parts]),
         )
 
     def _video(self, parts: list[_Part]) -> VideoBatch:
@@ -185,8 +185,15 @@ class _Part:
 
     def mfcc(self) -> Tensor:
         """Audio windows, (B, A, C)."""
-        draws = [(self._epoch, sample) for sample in self.samples.tolist()] if self._data.training else None
-        return self._data.hearing.rows(self.clip, self.frames.tolist(), self._data.num_frames, draws)
+        return self._data.hearing.rows(self.clip, self.frames.tolist(), self._data.num_frames, self.draws())
+
+    def utterance(self) -> Tensor:
+        """What else is heard of the speaker, (B, U, C)."""
+        return self._data.hearing.utterance(self.clip, self.frames.tolist(), self.draws())
+
+    def draws(self) -> list[tuple[int, int]] | None:
+        """(epoch, sample) of each in training, which seed what is drawn for its sound."""
+        return [(self._epoch, sample) for sample in self.samples.tolist()] if self._data.training else None
 
     def noise_numbers(self) -> Int[Tensor, "B"]:
         """Of each sample's noise field."""

@@ -18,7 +18,7 @@ from datamodules.collected import CollectedDataModule
 from datamodules.corpus_module import CorpusDataModule, available_cores
 from datamodules.folder import FolderDataModule
 from datamodules.grid import GridDataModule
-from datamodules.hearing import Hearing, SoundAugmentation
+from datamodules.hearing import Hearing, SoundAugmentation, VoiceAugmentation
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import Consent, check_consent
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
@@ -142,10 +142,12 @@ def build_hearing(config: Config, task: Task) -> Hearing:
     if any(len(bounds) != 2 for bounds in ranges):
         raise UserError("augment.gain_db, snr_db and tilt take two numbers: [lowest, highest]")
     gain, snr, tilt = ((bounds[0], bounds[1]) for bounds in ranges)
+    voice = VoiceAugmentation(augment.voice_scale, augment.voice_offset)
     return Hearing(
         num_frames=1 if task is Task.speaker_id else audio.frames,
         utterance_rows=audio.utterance_rows if audio.id_removal and audio.scope is Scope.clip else 0,
         augmentation=SoundAugmentation(gain, augment.noise, snr, tilt) if augment.enabled else None,
+        voice=voice if voice.scale or voice.offset else None,
         seed=config.seed,
     )
 

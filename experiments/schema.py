@@ -190,9 +190,11 @@ class AudioConfig:
 
 @dataclass
 class AugmentConfig:
-    """Gain and background noise of training sound (conf/augment); drawn from (seed, epoch, sample)."""
+    """Gain, background noise and voice of training sound (conf/augment); drawn from (seed, epoch, sample)."""
 
-    enabled: bool = False
+    enabled: bool = False  # gain and noise, on the waveform
+    voice_scale: float = 0.0  # deviation of a factor of each cepstrum
+    voice_offset: float = 0.0  # deviation of a shift of each cepstrum, in deviations of the clip
     gain_db: list[float] = field(default_factory=lambda: [-10.0, 10.0])  # lowest and highest
     noise: float = 0.5  # share of the samples with noise
     snr_db: list[float] = field(default_factory=lambda: [5.0, 35.0])  # level of the clip over the noise

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.clip_store import Word
-from datamodules.hearing import Hearing, SoundAugmentation, coloured_noise, silence_of
+from datamodules.hearing import Hearing, SoundAugmentation, VoiceAugmentation, coloured_noise, silence_of
 from model_zoo.functional.mfcc import audio_window, mfcc
 
 NUM_FRAMES = 75
@@ -109,3 +109,19 @@ def test_marks_of_a_clip():
 def test_words_decide_where_they_are_known():
     silent = silence_of(clip((Word(0.0, 1.0, "sil"), Word(1.0, 2.0, "bin"), Word(2.0, 3.0, "sil"))))
     assert (~silent).nonzero().ravel().tolist() == list(range(22, 56))
+
+
+def test_another_voice_is_one_affine_map_a_sample():
+    source = clip()
+    hearing = Hearing(utterance_rows=100, voice=VoiceAugmentation(0.1, 0.3), seed=1)
+    draws = [(0, 7), (0, 8)]
+    plain = Hearing(utterance_rows=100)
+    heard, before = hearing.rows(source, [30, 30], 1, draws), plain.rows(source, [30, 30], 1, None)
+    assert torch.equal(hearing.rows(source, [30, 30], 1, None), before)  # evaluation
+    assert not torch.allclose(heard[0], heard[1])
+    ratio = (heard[0].diff(dim=0) / before[0].diff(dim=0))[20:80]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), atol=1e-2, rtol=1e-2)
+    same_voice = hearing.utterance(source, [30, 30], draws)[0].diff(dim=0) / plain.utterance(source, [30])[0].diff(
+        dim=0
+    )
+    torch.testing.assert_close(same_voice[20:80].median(0).values, ratio[0], atol=1e-2, rtol=1e-2)
