@@ -1,4 +1,4 @@
-"""The only place that turns a configuration into networks, data, callbacks and a trainer."""
+"""The only place, with `build_speech`, that turns a configuration into networks, data, callbacks and a trainer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ from datamodules.collected import CollectedDataModule
 from datamodules.corpus_module import CorpusDataModule, available_cores
 from datamodules.folder import FolderDataModule
 from datamodules.grid import GridDataModule
-from datamodules.hearing import Hearing, SoundAugmentation, VoiceAugmentation
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import Consent, check_consent
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
+from experiments.build_speech import (
+    build_hearing,
+    build_landmark_speech,
+    build_speaker_network,
+    build_speech,
+    build_standardise,
+    check_audio,
+)
 from experiments.command_line import UserError
 from experiments.face_models import open_face
-from experiments.schema import Config, Corpus, Detector, LandmarkSpace, Precision, Scope, Task
+from experiments.schema import Config, Corpus, Detector, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
-from lightning_modules.audio_to_landmark import AudioToLandmarkModule, mouth_movement
+from lightning_modules.audio_to_landmark import AudioToLandmarkModule
 from lightning_modules.base import TalkinModule
 from lightning_modules.callbacks.checkpoints import LastCheckpoint
 from lightning_modules.callbacks.ema import GeneratorAverage
@@ -36,19 +43,13 @@ from lightning_modules.callbacks.random_state import RandomState
 from lightning_modules.joint import JointModule
 from lightning_modules.renderer import RendererModule, RenderObjective
 from lightning_modules.speaker_id import SpeakerIdModule
-from model_zoo.audio.audio_to_expression import AudioToExpression
-from model_zoo.audio.audio_to_landmark import AudioToLandmark
-from model_zoo.audio.causal import CausalAudioToExpression
-from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
-from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.detector import DlibDetector, FaceDetector
 from model_zoo.face.landmark_files import LandmarkFiles
 from model_zoo.face.mediapipe_detector import MediapipeDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder, procedural_face
-from model_zoo.functional.heatmaps import MOUTH
 from model_zoo.render.discriminator import PatchDiscriminator
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.mouth_renderer import MouthRenderer
@@ -135,23 +136,6 @@ def speech_batch(config: Config, task: Task) -> int:
     return max(1, config.scale.speech_batch // frames)
 
 
-def build_hearing(config: Config, task: Task) -> Hearing:
-    """How the speech part of samples is made; the judge of Eq. 2 hears single windows."""
-    audio, augment = config.audio, config.augment
-    ranges = (augment.gain_db, augment.snr_db, augment.tilt)
-    if any(len(bounds) != 2 for bounds in ranges):
-        raise UserError("augment.gain_db, snr_db and tilt take two numbers: [lowest, highest]")
-    gain, snr, tilt = ((bounds[0], bounds[1]) for bounds in ranges)
-    voice = VoiceAugmentation(augment.voice_scale, augment.voice_offset)
-    return Hearing(
-        num_frames=1 if task is Task.speaker_id else audio.frames,
-        utterance_rows=audio.utterance_rows if audio.id_removal and audio.scope is Scope.clip else 0,
-        augmentation=SoundAugmentation(gain, augment.noise, snr, tilt) if augment.enabled else None,
-        voice=voice if voice.scale or voice.offset else None,
-        seed=config.seed,
-    )
-
-
 def prepare_settings(config: Config) -> PrepareSettings:
     """How the corpus is prepared.
 
@@ -232,7 +216,7 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
         case Task.speaker_id:
             network = build_speaker_network(config, data)
             shares = [data.speaker_shares[speaker] for speaker in data.speakers]
-            standardise = _standardise(config, data)
+            standardise = build_standardise(config, data)
             module = SpeakerIdModule(standardise, network, shares, num_clips, config.audio.speaker_learning_rate)
         case Task.audio_to_expression:
             speech = build_speech(config, data)
@@ -271,65 +255,10 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
     return module
 
 
-def _standardise(config: Config, data) -> MfccStandardise:
-    standardise = MfccStandardise(config.audio.num_cepstra)
-    standardise.set_statistics(*data.mfcc_statistics)
-    return standardise
-
-
-def build_speaker_network(config: Config, data) -> VGGVox:
-    """An untrained judge of Eq. 2."""
-    return VGGVox(data.num_speakers, config.audio.num_cepstra, config.scale.speaker_width)
-
-
 def build_speech_objective(config: Config, face: MorphableFace, trained: Trained) -> SpeechObjective:
     """L_norm + L_trans; without ID removal nothing could follow L_norm, so it is off."""
     judge = trained.speaker_network if config.audio.id_removal else None
     return SpeechObjective(face, judge, config.loss.speech)
-
-
-def build_speech(config: Config, data) -> SpeechToExpression:
-    """The networks from MFCC to expression, with the statistics of the training clips."""
-    audio = config.audio
-    translation: AudioToExpression | CausalAudioToExpression
-    if audio.stateful:
-        translation = CausalAudioToExpression(audio.num_cepstra, audio.lstm_width, audio.lstm_layers)
-    else:
-        translation = AudioToExpression(
-            audio.num_cepstra, audio.lstm_width, audio.lstm_layers, rows_per_step=audio.rows_per_step
-        )
-    translation.set_statistics(*data.expression_statistics)
-    return SpeechToExpression(_standardise(config, data), build_id_removal(config), translation)
-
-
-def build_id_removal(config: Config) -> AudioIdRemoval | None:
-    """The Audio ID-Removing Network; none for the baseline."""
-    audio = config.audio
-    if not audio.id_removal:
-        return None
-    return AudioIdRemoval(
-        audio.num_cepstra,
-        audio.num_components,
-        audio.id_hidden,
-        audio.scope.value,
-        audio.id_layers,
-        audio.component_std,
-    )
-
-
-def build_landmark_speech(config: Config, data: CorpusDataModule, face: MorphableFace) -> SpeechToExpression:
-    """The networks from MFCC to mouth landmarks, in the statistics of the training clips."""
-    audio = config.audio
-    network = AudioToLandmark(audio.num_cepstra, audio.lstm_width, audio.lstm_layers, audio.rows_per_step)
-    clips = [(data.store.open(clip), slice(frames.start, frames.stop)) for clip, frames in data.train_frames.items()]
-    if audio.landmark_space is LandmarkSpace.frame:
-        mouths = [clip.landmarks[part, MOUTH.start : MOUTH.stop][clip.valid[part]] for clip, part in clips]
-    else:
-        fits = [(clip.shape[None], clip.expression[part][clip.valid[part]]) for clip, part in clips]
-        mouths = [mouth_movement(face, *fit) for fit in fits]
-    mouth = torch.cat(mouths)
-    network.set_statistics(mouth.mean(0), mouth.std(0).clamp_min(1e-3 * float(mouth.std())))
-    return SpeechToExpression(_standardise(config, data), build_id_removal(config), network)
 
 
 def build_renderer(config: Config) -> MouthRenderer:
@@ -437,24 +366,12 @@ def check(config: Config) -> None:
         raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
     if config.task is Task.audio_to_expression and speech.velocity > 0 and config.audio.frames < 2:
         raise UserError("loss.speech.velocity needs several frames a sample: set audio.frames=5, or train jointly")
-    _check_audio(config)
+    check_audio(config)
     if renderer.penalty_every < 1 or not 0 <= renderer.ema_decay < 1 or not 0 <= renderer.teacher_forcing <= 1:
         raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
     if config.trainer.resume is not None and not Path(config.trainer.resume).is_file():
         raise UserError(f"trainer.resume={config.trainer.resume} does not exist: give <run>/checkpoints/last.ckpt")
     _check_devices(config)
-
-
-def _check_audio(config: Config) -> None:
-    audio = config.audio
-    if config.task is Task.audio_to_landmark and config.loss.speech.shape == 0:
-        raise UserError("no loss is left to train: give loss.speech.shape a weight")
-    if audio.frames < 1 or audio.rows_per_step < 1 or 100 % audio.rows_per_step or audio.utterance_rows < 1:
-        raise UserError("audio.frames and utterance_rows must be at least 1, rows_per_step a divisor of 100")
-    if audio.stateful and audio.id_removal and audio.scope is not Scope.clip:
-        raise UserError("a stateful network hears no windows: use audio=stateful, or audio.scope=clip beside it")
-    if audio.stateful and config.task is Task.audio_to_landmark:
-        raise UserError("audio.stateful is for audio_to_expression and joint: leave it out")
 
 
 def _check_devices(config: Config) -> None:
