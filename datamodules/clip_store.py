@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, Self, overload
 
 import numpy as np
@@ -244,12 +245,16 @@ class ClipStore:
             raise ValueError(f"{self.root} holds no prepared corpus: prepare it first") from error
         self._rows = {row.id: row for row in self.manifest}
         self._open: OrderedDict[str, Clip] = OrderedDict()
+        self._lock = Lock()  # of the open clips: loader threads share a store
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_open": OrderedDict()}  # memory maps stay with their process
+        return {**self.__dict__, "_open": None, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ = {**state, "_open": OrderedDict(), "_lock": Lock()}  # memory maps stay with their process
 
     def row(self, clip_id: str) -> ClipRow:
         """Manifest row of a clip.
@@ -267,9 +272,10 @@ class ClipStore:
         Raises:
             ValueError: there is no such clip, or its file is missing or damaged.
         """
-        if clip_id in self._open:
-            self._open.move_to_end(clip_id)
-            return self._open[clip_id]
+        with self._lock:
+            if clip_id in self._open:
+                self._open.move_to_end(clip_id)
+                return self._open[clip_id]
         self.row(clip_id)
         try:
             clip = Clip(clip_path(self.root, clip_id))
@@ -278,9 +284,10 @@ class ClipStore:
                 f"clip {clip_id} of {self.root} is missing or damaged: "
                 "python -m experiments.prepare --verify with the corpus' other arguments repairs it"
             ) from error
-        self._open[clip_id] = clip
-        if len(self._open) > OPEN_CLIPS:
-            self._open.popitem(last=False)
+        with self._lock:
+            clip = self._open.setdefault(clip_id, clip)  # another thread may have been faster
+            if len(self._open) > OPEN_CLIPS:
+                self._open.popitem(last=False)
         return clip
 
 

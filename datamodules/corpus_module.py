@@ -66,7 +66,7 @@ class CorpusDataModule(pl.LightningDataModule):
         kind: "speech", "video" or "joint" samples.
         crop_size: side of the crops in a batch, px.
         batch_size: samples a batch on each rank, in evaluation at most.
-        num_workers: loader processes; 0 loads in this one.
+        num_workers: loader threads; 0 loads when a batch is asked for.
         prepare_workers: processes that prepare; 0 prepares in this one, None takes one a core.
         split: name of a split or a function of the manifest; None: the corpus' own. Named splits are stored with the
             clips, and hold for later runs on the same store.
@@ -306,7 +306,7 @@ class CorpusDataModule(pl.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
     def _loader(self, data: ClipWindows, order: EpochSampler | ClipChunks) -> BatchLoader:
-        return BatchLoader(data, order, self.batch_size, self.num_workers, self.seed)
+        return BatchLoader(data, order, self.batch_size, self.num_workers)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

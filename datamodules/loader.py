@@ -1,55 +1,68 @@
-"""From the order of samples to batches: loader processes read whole units, batches are cut from them here."""
+"""From the order of samples to batches: threads read whole units ahead, batches are cut from them.
+
+Threads rather than processes: what takes time (JPEG decoding, array work) runs outside the interpreter's lock, and
+what was decoded needs no shared memory, of which containers have little, and no copy to reach the trainer.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
 
 from datamodules.sampler import ClipChunks, EpochSampler
 from datamodules.windows import Batch, ClipWindows
 
-_PREFETCHED_UNITS = 2  # a loader process; one may take long while another is used up
+_UNITS_AHEAD = 2  # a thread; one may take long while another is used up
 
 
 class BatchLoader:
-    """Batches in the order of a sampler; its processes live as long as it does.
+    """Batches in the order of a sampler; its threads live as long as it does.
 
     Args:
         data: where samples come from.
         order: units of samples.
         batch_size: samples a batch.
-        num_workers: loader processes; 0 loads in this one.
-        seed: of the loader's own generator, which must not draw from the global one.
+        num_workers: loader threads; 0 loads when a batch is asked for.
     """
 
     def __init__(
-        self, data: ClipWindows, order: EpochSampler | ClipChunks, batch_size: int, num_workers: int, seed: int = 0
+        self, data: ClipWindows, order: EpochSampler | ClipChunks, batch_size: int, num_workers: int = 0
     ) -> None:
-        cv2.setNumThreads(0)  # ends OpenCV's thread pool: a loader process that is forked with one waits for it forever
-        self.order, self.batch_size = order, batch_size
-        self._units = DataLoader(
-            data,
-            batch_sampler=cast(Any, order),  # a unit is a batch to DataLoader, whatever type says so
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            prefetch_factor=_PREFETCHED_UNITS if num_workers > 0 else None,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(seed),
-        )
+        cv2.setNumThreads(1)  # the loader's own threads are as many as were asked for
+        self.data, self.order, self.batch_size, self.num_workers = data, order, batch_size, num_workers
+        self._threads = ThreadPoolExecutor(num_workers, "loader") if num_workers > 0 else None
 
     def __len__(self) -> int:
         return self.order.num_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for unit in self._units:
+        for unit in self._units():
             for start in range(0, len(unit), self.batch_size):
                 yield unit.cut(start, start + self.batch_size)
 
+    def _units(self) -> Iterator[Batch]:
+        """Units in order, as many under way as the threads can work on."""
+        wanted = iter(self.order)
+        if self._threads is None:
+            yield from map(self._read, wanted)
+            return
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            while True:
+                for unit in islice(wanted, _UNITS_AHEAD * self.num_workers - len(ahead)):
+                    ahead.append(self._threads.submit(self._read, unit))
+                if not ahead:
+                    return
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:  # of a caller who stops before the end
+                future.cancel()
 
-def _as_it_is(unit: Any) -> Any:
-    return unit
+    def _read(self, unit) -> Batch:
+        batch = self.data.__getitems__(unit)
+        return batch.pin_memory() if torch.cuda.is_available() else batch

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from datamodules.batch import NUM_FRAMES, JointBatch, SpeechBatch, VideoBatch
 from datamodules.clip_store import Clip, ClipStore
@@ -132,7 +132,7 @@ class ClipWindows(Dataset):
         # The bank: what windows hold, clip after clip, then what only `other_frame` needs, then the mean crops.
         alone = [other[~torch.isin(other, frames)].unique() for other, frames in zip(others, seen, strict=True)]
         num_seen, num_alone = (int(sum(map(len, frames))) for frames in (seen, alone))
-        crops = _shared_bytes(num_seen + num_alone + len(parts), 3, self.crop_size, self.crop_size)
+        crops = torch.empty(num_seen + num_alone + len(parts), 3, self.crop_size, self.crop_size, dtype=torch.uint8)
         windows, other_rows, mean_rows = [], [], []
         first, first_alone = 0, num_seen
         for number, part in enumerate(parts):
@@ -220,14 +220,6 @@ def _in_order(parts: list[_Part], values: list[Tensor]) -> Tensor:
     joined = torch.cat(values)
     order = torch.from_numpy(np.concatenate([part.places for part in parts]))
     return torch.empty_like(joined, memory_format=torch.contiguous_format).index_copy_(0, order, joined)
-
-
-def _shared_bytes(*shape: int) -> UInt8[Tensor, "..."]:
-    """Unset bytes; in a loader process in memory that it shares with the trainer, so that they are not copied there."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)))  # as torch.utils.data.default_collate does
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def other_frame(allowed: Int[np.ndarray, "N"], frame: int, *seed: int | str, stretch: int = 1) -> int:

@@ -149,7 +149,7 @@ class DataConfig:
     test_takes: list[str] = field(default_factory=list)  # held out by split=take; none: those named "test"
     test_minutes: float | None = None  # held out by split=duration, of every speaker and view; none: 2
     train_minutes: float | None = None  # of every speaker and view that train (Table 3: 2, 5, 10, 15); none: all
-    batch_workers: int = 1  # loader processes
+    batch_workers: int = 1  # loader threads
     prepare_workers: int | None = None  # preparation processes; none: one a core
     val_clips: int = 4  # held-out clips scored during training; all are scored at the end
     val_stride: int = 5  # every n-th frame of them
