@@ -42,7 +42,7 @@ from model_zoo.face.procedural import cache_folder
 from model_zoo.functional.mfcc import FRAMES_PER_VIDEO_FRAME
 
 SAMPLES_PER_FRAME = 640  # 16 kHz, 25 frames a second
-SEGMENT = 32  # consecutive windows that are decoded together, from 38 crops
+SEGMENT = 16  # consecutive windows that are decoded together, from 22 crops
 
 
 class Statistics(NamedTuple):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-LANES = 16  # least segments of a group: places of the corpus that follow one another in the order
+LANES = 32  # least segments of a group: places of the corpus that follow one another in the order
 GROUP = 1024  # most samples of a group, which bounds the memory of a loader
 
 

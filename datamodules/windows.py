@@ -23,7 +23,7 @@ from datamodules.clip_store import Clip, ClipStore
 from datamodules.hearing import Hearing
 from datamodules.sampler import Unit
 from model_zoo.functional.masks import noise_number
-from model_zoo.render.frame_windows import FrameBank, FrameWindows
+from model_zoo.render.frame_windows import FrameBank, FrameWindows, take_memory
 
 Kind = Literal["speech", "video", "joint"]
 KINDS: tuple[Kind, ...] = ("speech", "video", "joint")
@@ -132,7 +132,9 @@ class ClipWindows(Dataset):
         # The bank: what windows hold, clip after clip, then what only `other_frame` needs, then the mean crops.
         alone = [other[~torch.isin(other, frames)].unique() for other, frames in zip(others, seen, strict=True)]
         num_seen, num_alone = (int(sum(map(len, frames))) for frames in (seen, alone))
-        crops = torch.empty(num_seen + num_alone + len(parts), 3, self.crop_size, self.crop_size, dtype=torch.uint8)
+        num_crops = num_seen + num_alone + len(parts)
+        memory = take_memory(num_crops, 3, self.crop_size, self.crop_size, dtype=torch.uint8)
+        crops = memory[:num_crops]
         windows, other_rows, mean_rows = [], [], []
         first, first_alone = 0, num_seen
         for number, part in enumerate(parts):
@@ -147,7 +149,7 @@ class ClipWindows(Dataset):
             first, first_alone = first + len(seen[number]), first_alone + len(alone[number])
         landmarks = torch.cat([part.clip.landmarks[frames] for part, frames in zip(parts, seen, strict=True)])
         return VideoBatch(
-            windows=FrameWindows(FrameBank(crops, landmarks), _in_order(parts, windows)),
+            windows=FrameWindows(FrameBank(crops, landmarks, memory), _in_order(parts, windows)),
             mouth_box=_in_order(parts, [part.each(part.clip.mouth_box) for part in parts]),
             mouth_region=_in_order(parts, [part.each(part.clip.mouth_region) for part in parts]),
             noise_number=_in_order(parts, [part.noise_numbers() for part in parts]),

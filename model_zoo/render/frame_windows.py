@@ -9,6 +9,7 @@ Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -20,8 +21,32 @@ from torch import Tensor
 from model_zoo.functional.heatmaps import landmark_heatmap
 from model_zoo.functional.masks import box_mask, box_slices, noise_fields
 
+_ROWS = 64  # memory is taken in multiples, so that banks of nearly the same size can use one another's
 _CPU_CHUNK, _GPU_CHUNK = 8, 64  # frames converted at once: what fits into a core's cache, into little memory
-_spare: dict[tuple, Tensor] = {}  # memory of banks that are gone: to get it anew takes longer than to convert into it
+_SPARES = 8  # of a kind that are kept
+_spare: dict[tuple, deque[Tensor]] = {}  # memory of banks that are gone
+
+
+def take_memory(rows: int, *shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Unset memory, that of an earlier bank if there is one: pages that are new to the process cost more than a copy.
+
+    Returns:
+        At least `rows` rows; whoever takes it gives it back by `give_memory`, or just forgets it.
+    """
+    kind = (torch.device(device), dtype, shape)
+    try:
+        memory = _spare[kind].popleft()
+    except (KeyError, IndexError):
+        memory = None
+    if memory is None or len(memory) < rows:
+        memory = torch.empty(-(-rows // _ROWS) * _ROWS, *shape, dtype=dtype, device=device)
+    return memory
+
+
+def give_memory(memory: Tensor) -> None:
+    """What nobody looks at any more may serve again."""
+    kind = (memory.device, memory.dtype, tuple(memory.shape[1:]))
+    _spare.setdefault(kind, deque(maxlen=_SPARES)).append(memory)
 
 
 class FrameBank:
@@ -30,14 +55,18 @@ class FrameBank:
     Args:
         crops: RGB bytes; or floats in [-1, 1] for frames that come from elsewhere than a JPEG file.
         landmarks: of the first M frames, px at 256; those that no window holds need none.
+        memory: what `crops` lies in, if it came from `take_memory` and may serve another bank after this one.
     """
 
     def __init__(
-        self, crops: UInt8[Tensor, "N 3 H W"] | Float[Tensor, "N 3 H W"], landmarks: Float[Tensor, "M 68 2"]
+        self,
+        crops: UInt8[Tensor, "N 3 H W"] | Float[Tensor, "N 3 H W"],
+        landmarks: Float[Tensor, "M 68 2"],
+        memory: Tensor | None = None,
     ) -> None:
         self.crops, self.landmarks = crops, landmarks
         self._made: dict[object, object] = {}
-        self._memory: list[Tensor] = []
+        self._memory = [] if memory is None else [memory]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -78,9 +107,7 @@ class FrameBank:
     def _converted(self, values: Tensor, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         parts = values.split(_CPU_CHUNK if values.device.type == "cpu" else _GPU_CHUNK)
         shape = function(parts[0][:1]).shape[1:]
-        memory = _spare.pop((values.device, dtype, shape), None)
-        if memory is None or len(memory) < len(values):
-            memory = torch.empty(len(values), *shape, dtype=dtype, device=values.device)
+        memory = take_memory(len(values), *shape, dtype=dtype, device=values.device)
         self._memory.append(memory)
         for part, into in zip(parts, memory[: len(values)].split(len(parts[0])), strict=True):
             into.copy_(function(part))
@@ -88,7 +115,7 @@ class FrameBank:
 
     def __del__(self) -> None:
         for memory in self._memory:
-            _spare[memory.device, memory.dtype, memory.shape[1:]] = memory
+            give_memory(memory)
 
     def _once(self, key: object, make: Callable[[], object]):
         if key not in self._made:
