@@ -1,37 +1,24 @@
-"""The only place, with `build_speech`, that turns a configuration into networks, data, callbacks and a trainer."""
+"""The only place, with `build_data` and `build_speech`, that turns a configuration into objects: here what trains."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 import wandb
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from datamodules.collected import CollectedDataModule
-from datamodules.corpus_module import CorpusDataModule, available_cores
-from datamodules.folder import FolderDataModule
-from datamodules.grid import GridDataModule
-from datamodules.prepare.clip import PrepareSettings
-from datamodules.prepare.consent import Consent, check_consent
-from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
+from experiments.build_data import BATCH_KIND
 from experiments.build_speech import (
-    build_hearing,
     build_landmark_speech,
     build_speaker_network,
     build_speech,
     build_standardise,
-    check_audio,
 )
-from experiments.command_line import UserError
-from experiments.face_models import open_face
-from experiments.schema import Config, Corpus, Detector, Precision, Task
+from experiments.schema import Config, Precision, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
 from lightning_modules.audio_to_landmark import AudioToLandmarkModule
 from lightning_modules.base import TalkinModule
@@ -45,11 +32,7 @@ from lightning_modules.renderer import RendererModule, RenderObjective
 from lightning_modules.speaker_id import SpeakerIdModule
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.vggvox import VGGVox
-from model_zoo.face.detector import DlibDetector, FaceDetector
-from model_zoo.face.landmark_files import LandmarkFiles
-from model_zoo.face.mediapipe_detector import MediapipeDetector
 from model_zoo.face.morphable import MorphableFace
-from model_zoo.face.procedural import cache_folder, procedural_face
 from model_zoo.render.discriminator import PatchDiscriminator
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.mouth_renderer import MouthRenderer
@@ -61,18 +44,6 @@ log = logging.getLogger(__name__)
 PAPER_WIDTH = 64  # channels of the first convolution of the 75 M generator
 MIN_SPEAKERS = 4  # below, or with one speaker holding most windows, Eq. 2 has nothing to remove
 MAX_SPEAKER_SHARE = 0.5
-BATCH_KIND = {
-    Task.speaker_id: "speech",
-    Task.audio_to_expression: "speech",
-    Task.audio_to_landmark: "speech",
-    Task.renderer: "video",
-    Task.joint: "joint",
-}
-DATA: dict[Corpus, type[CorpusDataModule]] = {
-    Corpus.grid: GridDataModule,
-    Corpus.collected: CollectedDataModule,
-    Corpus.folder: FolderDataModule,
-}
 DTYPE = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 
 
@@ -82,124 +53,6 @@ class Trained:
 
     speaker_network: VGGVox | None = None
     speech: SpeechToExpression | None = None
-
-
-def build_face(config: Config) -> MorphableFace:
-    """The face model that `face.model` names."""
-    names = (config.face.model, config.face.landmarks, config.face.expressions)
-    if names[0] == "procedural":
-        return procedural_face()
-    path, landmarks, expressions = (Path(name).expanduser() if name is not None else None for name in names)
-    return open_face(path, landmarks, expressions)
-
-
-def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataModule:
-    """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout.
-
-    Raises:
-        UserError: `data` names no corpus, or no basis of consent for footage of people.
-    """
-    data = config.data
-    settings = prepare_settings(config)
-    detector = build_detector(config)
-    kind = BATCH_KIND[task]
-    module = DATA[data.corpus]
-    return module(
-        root=Path(data.root).expanduser() if data.root is not None else synthetic_corpus(config),
-        cache_root=data.cache,
-        store_root=data.store,
-        face=face,
-        kind=kind,
-        crop_size=config.scale.crop,
-        batch_size=speech_batch(config, task) if kind == "speech" else config.scale.video_batch,
-        num_workers=data.batch_workers,
-        split=data.split.value if data.split is not None else None,
-        test_speakers=data.test_speakers,
-        test_takes=data.test_takes,
-        test_minutes=data.test_minutes,
-        train_minutes=data.train_minutes,
-        seed=config.seed,
-        val_clips=data.val_clips,
-        val_every=data.val_stride,
-        prepare_workers=data.prepare_workers,
-        settings=settings,
-        detector=detector,
-        progress=config.trainer.progress,
-        hearing=build_hearing(config, task),
-        normalise_speakers=config.audio.normalise_speakers,
-    )
-
-
-def speech_batch(config: Config, task: Task) -> int:
-    """Samples a batch: the scale's number of windows, whatever the frames of a sample."""
-    frames = 1 if task is Task.speaker_id else config.audio.frames
-    return max(1, config.scale.speech_batch // frames)
-
-
-def prepare_settings(config: Config) -> PrepareSettings:
-    """How the corpus is prepared.
-
-    Raises:
-        UserError: footage of people without a basis of consent.
-    """
-    data = config.data
-    consent, reference = Consent.synthetic.value, ""
-    if data.root is not None:
-        try:
-            consent, reference = check_consent(data.consent, data.consent_reference, data.root)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    return PrepareSettings(
-        consent,
-        reference,
-        num_cepstra=config.audio.num_cepstra,
-        choice=data.choice.value,
-        correct_offset=data.correct_offset,
-    )
-
-
-def build_detector(config: Config) -> FaceDetector:
-    """What finds faces and landmarks.
-
-    Raises:
-        UserError: the detector needs a path, or takes none.
-    """
-    kind = config.data.detector
-    path = None if config.data.detector_path is None else Path(config.data.detector_path).expanduser()
-    if path is not None and not path.exists():
-        raise UserError(f"data.detector_path={path} does not exist")
-    match kind:
-        case Detector.dlib:
-            if path is not None:
-                raise UserError("data.detector_path belongs to data.detector=mediapipe or precomputed: leave it out")
-            return DlibDetector()
-        case Detector.mediapipe:
-            if path is None or not path.is_file():
-                raise UserError("data.detector=mediapipe needs data.detector_path=<its face_landmarker.task file>")
-            return MediapipeDetector(path)
-        case Detector.precomputed:
-            return LandmarkFiles(path)
-
-
-def synthetic_corpus(config: Config) -> Path:
-    """The built-in corpus in the raw layout of `data.corpus`, written into the cache folder on first use."""
-    if config.data.corpus is Corpus.folder:
-        raise UserError("data=folder needs data.root=<folder of videos>")
-    synthetic, workers = config.data.synthetic, config.data.prepare_workers
-    workers = available_cores() if workers is None else workers
-    cache = cache_folder() if config.data.cache is None else Path(config.data.cache).expanduser()
-    name = f"{config.data.corpus.value}-{synthetic.speakers}x{synthetic.sentences}-seed{synthetic.seed}"
-    root = cache / "synthetic" / name
-    with Progress(console=Console(stderr=True), disable=not config.trainer.progress, transient=True) as bar:
-        task = bar.add_task("making synthetic clips")
-        show = partial(_show_progress, bar, task)
-        if config.data.corpus is Corpus.grid:
-            return generate_grid_corpus(root, synthetic.speakers, synthetic.sentences, synthetic.seed, workers, show)
-        return generate_collected_corpus(root, synthetic.speakers, seed=synthetic.seed, workers=workers, progress=show)
-
-
-def _show_progress(bar: Progress, task: TaskID, done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)
 
 
 def judges_speakers(shares: list[float]) -> bool:
@@ -353,35 +206,3 @@ def build_trainer(
         deterministic=config.trainer.deterministic,
         default_root_dir=folder,
     )
-
-
-def check(config: Config) -> None:
-    """Refuse what can't work before anything is prepared or trained.
-
-    Raises:
-        UserError: with the remedy.
-    """
-    speech, renderer = config.loss.speech, config.renderer
-    if config.task is Task.audio_to_expression and speech.expression == speech.shape == 0:
-        raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
-    if config.task is Task.audio_to_expression and speech.velocity > 0 and config.audio.frames < 2:
-        raise UserError("loss.speech.velocity needs several frames a sample: set audio.frames=5, or train jointly")
-    check_audio(config)
-    if renderer.penalty_every < 1 or not 0 <= renderer.ema_decay < 1 or not 0 <= renderer.teacher_forcing <= 1:
-        raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
-    if config.trainer.resume is not None and not Path(config.trainer.resume).is_file():
-        raise UserError(f"trainer.resume={config.trainer.resume} does not exist: give <run>/checkpoints/last.ckpt")
-    _check_devices(config)
-
-
-def _check_devices(config: Config) -> None:
-    wanted, accelerator = config.trainer.devices, config.trainer.accelerator
-    if wanted < 1:
-        raise UserError(f"trainer.devices={wanted}: give the number of devices, at least 1")
-    have = torch.cuda.device_count()
-    wants_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and have > 0)
-    if wants_gpu and wanted > have:
-        raise UserError(
-            f"trainer.devices={wanted} but this machine has {have} GPU{'s' if have != 1 else ''}: "
-            f"use trainer.devices={have or 1}" + (" trainer.accelerator=cpu" if have == 0 else "")
-        )

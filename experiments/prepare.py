@@ -23,7 +23,7 @@ from datamodules.prepare.pipeline import Shard, merge_store, prepare_corpus
 from datamodules.prepare.report_page import REPORT_PAGE
 from datamodules.prepare.verify_store import verify_store
 from datamodules.tensor_file import is_url
-from experiments import build
+from experiments import build_data
 from experiments.command_line import CONFIG_FOLDER, UserError, check_overrides, guarded
 from experiments.face_models import describe, imported_path
 from experiments.run import quiet
@@ -75,7 +75,7 @@ def prepare(config: Config, action: Action) -> None:
     Raises:
         UserError: clips were lost.
     """
-    data = build.build_data(config, Task.joint, build.build_face(config))
+    data = build_data.build_data(config, Task.joint, build_data.build_face(config))
     if is_url(data.store_root):
         raise UserError(f"data.store={data.store_root}: prepare in a folder, then copy it to where it is read from")
     out = Path(data.store_root)

@@ -20,6 +20,8 @@ from rich.table import Table
 
 from experiments import build, registry, tables
 from experiments.articulation import articulation, by_viseme
+from experiments.build_data import build_data, build_face
+from experiments.check_config import check_config
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
 from experiments.run_folder import RUN_FOLDER_VARIABLE, experiment_folder, make_run_folder
 from experiments.schema import Config, Task, register
@@ -37,12 +39,12 @@ def run(config: Config) -> Path:
         The run folder.
     """
     started = time.monotonic()
-    build.check(config)
-    face = build.build_face(config)
+    check_config(config)
+    face = build_face(config)
     parent = experiment_folder(config)  # before hours of preparation: can the results be written?
     if config.data.root is None:
         log.info("no data.root given: training on the built-in SYNTHETIC corpus (computed voices and faces)")
-    data = build.build_data(config, config.task, face)
+    data = build_data(config, config.task, face)
     data.prepare_data()
     data.setup("fit")
     tasks = stages(config, list(data.speaker_shares.values()))
@@ -92,7 +94,7 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
     is_last = task is config.task
     folder = run_folder if is_last else run_folder / "pretrain" / task.value
     folder.mkdir(parents=True, exist_ok=True)
-    data = build.build_data(config, task, face)
+    data = build_data(config, task, face)
     data.prepare_data()
     data.setup("fit")
     module = build.build_module(config, task, data, face, trained)

@@ -9,7 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from datamodules.corpus_module import CorpusDataModule
-from experiments import build
+from experiments.build_data import build_data, build_face
+from experiments.build_speech import build_speech
 from experiments.command_line import UserError
 from experiments.schema import Config, Task
 from lightning_modules.audio_to_expression import SpeechObjective
@@ -51,11 +52,11 @@ def open_speech(folder: Path) -> TrainedSpeech:
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if not checkpoint.is_file():
         raise UserError(f"{folder} has no checkpoint: let the run finish first")
-    face = build.build_face(config)
-    data = build.build_data(config, Task.audio_to_expression, face)
+    face = build_face(config)
+    data = build_data(config, Task.audio_to_expression, face)
     data.prepare_data()
     data.setup("test")
-    speech = build.build_speech(config, data)
+    speech = build_speech(config, data)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     speech.load_state_dict({k.removeprefix("speech."): v for k, v in state.items() if k.startswith("speech.")})
     objective = SpeechObjective(face, None, config.loss.speech)

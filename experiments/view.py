@@ -152,7 +152,7 @@ def view(options: ViewOptions) -> Path:
 
 def load_face_model(name: str) -> MorphableFace:
     """The face that `face.model=<name>` means to an experiment."""
-    from experiments.build import build_face  # loads Lightning, which takes seconds; a wrong path is said before
+    from experiments.build_data import build_face  # loads Lightning, which takes seconds; a wrong path is said before
     from experiments.schema import Config, FaceConfig
 
     return build_face(Config(face=FaceConfig(model=name)))

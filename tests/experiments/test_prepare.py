@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.clip_store import ClipStore, clip_path
-from experiments import build
+from experiments import build_data
 from experiments.command_line import UserError
 from experiments.prepare import Action, Shard, main, parse_action
 from tests.datamodules.fake_corpus import NumberDetector, fake_face, true_landmarks, write_grid
@@ -30,8 +30,8 @@ def raw(tmp_path_factory) -> Path:
 def _dots(tmp_path, monkeypatch):
     """The face and the detector of the talking dots, in this process."""
     monkeypatch.setenv("TALKIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "build_face", lambda config: fake_face())
-    monkeypatch.setattr("experiments.build.DlibDetector", lambda: NumberDetector(TRUTH))
+    monkeypatch.setattr(build_data, "build_face", lambda config: fake_face())
+    monkeypatch.setattr("experiments.build_data.DlibDetector", lambda: NumberDetector(TRUTH))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_grid_states_its_licence_and_synthetic_people_need_no_consent(raw):
     register()
 
     def settings(*overrides: str):
-        return build.prepare_settings(check_overrides(["+exp=grid_joint", *overrides]))
+        return build_data.prepare_settings(check_overrides(["+exp=grid_joint", *overrides]))
 
     grid = settings(f"data.root={raw}")
     assert grid.consent == "research-corpus"

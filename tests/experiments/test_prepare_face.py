@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import build
+from experiments.build_data import build_face
 from experiments.command_line import UserError, check_overrides
 from experiments.face_models import imported_path
 from experiments.prepare import main, names_a_face_file, prepare_face
@@ -44,7 +44,7 @@ def test_a_face_is_imported_into_one_file_that_runs_use(tmp_path, capsys):
     assert "199 active modes from 199 given, 100.00% of the variance kept" in said
     assert "29 active modes from 29 given" in said
     assert f"face.model={out}" in said
-    face = build.build_face(face_config(model=out))
+    face = build_face(face_config(model=out))
     assert (face.num_active_shape, face.num_active_expression) == (199, 29)
 
 
@@ -54,18 +54,18 @@ def test_without_out_it_lies_where_runs_look(tmp_path, capsys, monkeypatch):
     assert target.is_relative_to(tmp_path / "cache" / "faces")
     assert "29 active modes from 606 given" in capsys.readouterr().out
     monkeypatch.setattr("experiments.face_models.import_face", None)  # a second import would fail
-    face = build.build_face(face_config(model=path, landmarks=landmarks))
+    face = build_face(face_config(model=path, landmarks=landmarks))
     for name, value in load_face(target).state_dict().items():
         assert torch.equal(face.state_dict()[name], value), name
 
 
 def test_runs_import_what_nobody_prepared_and_follow_its_content(tmp_path):
     path, landmarks = write_basel_2017(tmp_path, basel_2017()), write_landmarks(tmp_path)
-    first = build.build_face(face_config(model=path, landmarks=landmarks))
+    first = build_face(face_config(model=path, landmarks=landmarks))
     before = imported_path(path, landmarks, None)
     assert before.exists()
     write_basel_2017(tmp_path, basel_2017(num_expressions=7))
-    second = build.build_face(face_config(model=path, landmarks=landmarks))
+    second = build_face(face_config(model=path, landmarks=landmarks))
     assert imported_path(path, landmarks, None) != before
     assert (first.num_active_expression, second.num_active_expression) == (29, 7)
     landmarks.write_text(landmarks.read_text() + " ")
@@ -101,7 +101,7 @@ def test_arguments_that_do_not_belong_are_named(tmp_path, more, message):
 
 def test_a_face_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"does not exist: use `procedural`"):
-        build.build_face(face_config(model=tmp_path / "nowhere.h5"))
+        build_face(face_config(model=tmp_path / "nowhere.h5"))
 
 
 def test_the_command_fails_in_one_line(tmp_path, monkeypatch, capsys):
