@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-
 NOT_STATED = "not stated"  # what `PrepareSettings` says by default
 
 

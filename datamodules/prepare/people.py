@@ -123,7 +123,7 @@ def chosen_face(seen: Tracks, choice: Choice | str, sound: Float[np.ndarray, "N"
     Returns:
         px of the frame; rows of NaN where the person is not seen.
     """
-    people = find_people(seen.tracks)
+    people = find_people(seen.tracks, min(_MIN_TRACK, seen.num_frames))
     if not people:
         return np.full((seen.num_frames, 68, 2), np.nan, np.float32)
     faces = [person.landmarks(seen.num_frames) for person in people]
@@ -139,9 +139,9 @@ def chosen_face(seen: Tracks, choice: Choice | str, sound: Float[np.ndarray, "N"
     return faces[int(np.argmax(scores))]
 
 
-def find_people(tracks: Sequence[Track]) -> list[Person]:
+def find_people(tracks: Sequence[Track], shortest: int = _MIN_TRACK) -> list[Person]:
     """Tracks sorted into people, the longest first; each goes to the likest person who is not elsewhere meanwhile."""
-    ordered = sorted((track for track in tracks if track.vouched >= _MIN_TRACK), key=lambda track: -track.vouched)
+    ordered = sorted((track for track in tracks if track.vouched >= shortest), key=lambda track: -track.vouched)
     if len(ordered) == 1:
         return [Person(ordered)]  # nobody to be taken for: no description needed
     people: list[Person] = []

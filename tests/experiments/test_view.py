@@ -54,8 +54,8 @@ def video(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(video, face, tmp_path_factory) -> Path:
     store = tmp_path_factory.mktemp("store")
-    row = prepare_clip(SourceClip("s1/take", "s1", "front", video), store, face, DlibDetector())
-    assert row.frames == NUM_FRAMES
+    result = prepare_clip(SourceClip("s1/take", "s1", "front", video), store, face, DlibDetector())
+    assert [row.frames for row in result.rows] == [NUM_FRAMES]
     return clip_path(store, "s1/take")
 
 

@@ -1,6 +1,7 @@
 """Cuts: found where they are, and not where light, lids, lips, noise or the camera moved."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,6 @@ def test_real_clips_have_no_cut_and_joined_ones_have():
     alarms = [cuts for clip in clips if (cuts := found(clip))]
     assert all(12 in cuts for cuts in alarms)
     assert len(alarms) <= 2
-    pairs = list(zip(clips, clips[1:], strict=False))
+    pairs = list(pairwise(clips))
     right = sum(8 in found(first[-8:] + second[:8]) for first, second in pairs)
     assert right >= 0.85 * len(pairs)  # mostly one person before one wall
