@@ -46,7 +46,7 @@ from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import apply_similarity
 from model_zoo.functional.masks import mouth_box, mouth_region
 
-PIPELINE = 2  # raised with every change that changes what is stored, so that old clips are prepared again
+PIPELINE = 3  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
 THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from datamodules.prepare.decode import Frame, read_frames
 
-# Bytes. A GRID clip takes 23 MB; 11 s of 640x480 and 1.7 s of 1080p take as much as this.
-FRAME_MEMORY = 256 * 2**20
+# Bytes. A GRID clip takes 23 MB; 2.9 s of 640x480 and 0.4 s of 1080p take as much as this. Longer sources are decoded
+# twice, which takes a fraction of finding the face.
+FRAME_MEMORY = 64 * 2**20
 
 
 class ClipFrames:

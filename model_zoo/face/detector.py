@@ -133,16 +133,31 @@ class DlibDetector:
         """
         _, predictor, rectangle = self._models
         side = float(max(box[2] - box[0], box[3] - box[1], 1.0))
-        factor = min(PREDICTOR_ENLARGEMENT, PREDICTOR_FACE_SIDE / side)
-        origin = np.asarray(box[:2], np.float64) - PREDICTOR_MARGIN * side
-        size = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side * factor))
-        to_patch = np.array([[factor, 0, -factor * origin[0]], [0, factor, -factor * origin[1]]])
-        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)  # the predictor does as well, and the warp is cheaper
-        patch = cv2.warpAffine(gray, to_patch, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        corners = np.round((np.asarray(box, np.float64).reshape(2, 2) - origin) * factor).astype(int)
+        left, top = np.floor(box[:2] - PREDICTOR_MARGIN * side).astype(int).tolist()
+        extent = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side)) + 1
+        size = round(extent * min(PREDICTOR_ENLARGEMENT, PREDICTOR_FACE_SIDE / side))
+        # Whole pixels are cut out and resized: a third of the time of a warp by fractions of one.
+        patch = cv2.resize(_gray_square(frame, left, top, extent), (size, size), interpolation=cv2.INTER_LINEAR)
+        factor, corner = size / extent, np.array([left, top], np.float64)
+        corners = np.round((np.reshape(box, (2, 2)) - corner + 0.5) * factor - 0.5).astype(int)
         shape = predictor(patch, rectangle(*corners.ravel().tolist()))
         points = np.array([(part.x, part.y) for part in shape.parts()], np.float64)
-        return (points / factor + origin).astype(np.float32)
+        return ((points + 0.5) / factor - 0.5 + corner).astype(np.float32)
+
+
+def _gray_square(frame: Frame, left: int, top: int, side: int) -> UInt8[np.ndarray, "S S"]:
+    """A square of a frame in gray, which the predictor uses anyway; the border is replicated beyond its edge."""
+    (first_row, last_row), rows = _inside(top, side, frame.shape[0])
+    (first_column, last_column), columns = _inside(left, side, frame.shape[1])
+    gray = cv2.cvtColor(frame[first_row:last_row, first_column:last_column], cv2.COLOR_RGB2GRAY)
+    return cv2.copyMakeBorder(gray, *rows, *columns, cv2.BORDER_REPLICATE) if any(rows + columns) else gray
+
+
+def _inside(start: int, count: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The part of a range that lies within 0 to `size`, never empty, and how much is missing before and after it."""
+    first, last = min(max(start, 0), size - 1), min(max(start + count, 1), size)
+    before = min(max(-start, 0), count - 1)
+    return (first, last), (before, count - before - (last - first))
 
 
 def _detection_scales(short_side: int) -> list[float]:
