@@ -80,8 +80,10 @@ def sweep(root: Path) -> int:
     Returns:
         How many files.
     """
-    swept = 0
-    for path in sorted((root / TEMPORARY).glob("*")):
+    swept, names = 0, []
+    with suppress(FileNotFoundError):  # or the last writer removes it now, which glob does not bear
+        names = os.listdir(root / TEMPORARY)
+    for path in sorted(root / TEMPORARY / name for name in names):
         try:
             with open(path, "r+b") as file:
                 if _lock(file) or time.time() - path.stat().st_mtime > LEFT_OVER:
@@ -124,14 +126,15 @@ def _locked_file(folder: Path) -> BinaryIO:
             continue  # the same
         file = open(name, "w+b", opener=lambda *_, descriptor=descriptor: descriptor)  # noqa: SIM115
         os.fchmod(descriptor, 0o666 & ~_umask())
-        _lock(file)
+        with suppress(OSError):  # where locks are not to be had, age alone says what is left over
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for a sweep that has it, and will remove it, in hand
         if os.path.exists(name):
             return file
         file.close()
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether this process now holds the lock of a file; False too where locks are not to be had."""
+    """Whether this process now holds the lock of a file that nobody else has; False too where there are no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,10 +1,13 @@
 """Killed at any moment and run again, a preparation leaves the same store, byte for byte, as an uninterrupted one."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -48,23 +51,28 @@ def whole(corpus, tmp_path_factory) -> tuple[dict[str, bytes], float]:
     return files(store), seconds
 
 
+def finish_times(store: Path) -> list[float]:
+    """When the clips of a store were written, s, in order."""
+    return sorted(path.stat().st_mtime for path in store.rglob("*.safetensors"))
+
+
 def kill(process_group: int) -> None:
     with suppress(ProcessLookupError):  # it was done before
         os.killpg(process_group, signal.SIGKILL)
 
 
 def test_killed_twice_and_resumed(corpus, whole, tmp_path):
-    expected, seconds = whole
+    expected, _ = whole
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([MODULE])
-    for clips, share in ((2, 0.3), (5, 0.7)):
+    for clips, share in ((2, 0.3), (4, 0.7)):
         begun = context.Event()
         process = context.Process(target=interrupted.prepare_apart, args=(corpus, tmp_path, begun))
         process.start()
         assert begun.wait(60)
-        while len(list(tmp_path.rglob("*.safetensors"))) < clips:
-            time.sleep(0.005)
-        time.sleep(share * seconds / len(CLIPS))  # somewhere within the next clip
+        while len(written := finish_times(tmp_path)) < clips:
+            time.sleep(0.002)
+        time.sleep(share * (written[-1] - written[-2]))  # somewhere within the next clip
         kill(process.pid)
         process.join()
         assert "manifest.parquet" not in files(tmp_path)
@@ -135,3 +143,42 @@ def test_writers_that_remove_the_empty_folder_of_temporary_files_do_not_trip_one
     (tmp_path / TEMPORARY).write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="cannot be written"), atomic_file(tmp_path, tmp_path / "more.bin"):
         pass
+
+
+def test_a_writer_waits_for_a_sweep_that_has_its_new_file_in_hand(tmp_path, monkeypatch):
+    """A sweep may come between a file's creation and its lock: the writer then takes another file."""
+    make = tempfile.mkstemp
+    swept = []
+
+    def make_and_be_swept(*arguments, **keywords):
+        made, name = make(*arguments, **keywords)
+        if not swept:
+            swept.append(name)
+            held = os.open(name, os.O_RDWR)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            threading.Timer(0.1, lambda: (os.unlink(name), os.close(held))).start()
+        return made, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", make_and_be_swept)
+    with atomic_file(tmp_path, tmp_path / "clip.bin") as file:
+        assert [file.name] != swept
+        file.write(b"whole")
+    assert files(tmp_path) == {"clip.bin": b"whole"}
+
+
+def test_a_sweep_bears_that_the_folder_goes_meanwhile(tmp_path):
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            (tmp_path / TEMPORARY).mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                (tmp_path / TEMPORARY).rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert sum(sweep(tmp_path) for _ in range(1000)) == 0
+    finally:
+        done.set()
+        other.join()
