@@ -9,8 +9,8 @@ from datamodules.prepare import clip as clip_stage
 from datamodules.prepare.clip import PrepareSettings, prepare_clip
 from datamodules.prepare.clip_frames import ClipFrames
 from datamodules.prepare.clip_sound import to_int16
-from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.inventory import read_skipped
+from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import scan_grid
 from model_zoo.face.detector import DlibDetector
 from model_zoo.functional.camera import apply_similarity
