@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: demo test test-slow bench verify lint format types clean
+.PHONY: demo test test-slow bench verify verify-full lint format types clean
 
 demo: $(READY)  ## Train, score and show the whole chain on the built-in corpus
 	$(BIN)/python -m experiments.run +exp=grid_joint
@@ -22,6 +22,9 @@ bench: $(DEV_READY)  ## Speed and memory, as ratios in one process
 
 verify: $(READY)  ## Every claimed figure beside its bound; TALKIN_GRID_ROOT and TALKIN_ICT_FACEKIT name the real data
 	$(BIN)/python -m experiments.verify
+
+verify-full: $(READY)  ## The same on whole corpora and long videos: an hour
+	$(BIN)/python -m experiments.verify --full
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 A clip is complete or absent: it is written under a temporary name, flushed to the disk and renamed. The manifest is an
 index that can be rebuilt from the clips, for each carries its own row, and the hash of its bytes. Clips are
-memory-mapped and a window reads only what it needs, so many loader processes share one copy; a store behind a URL is
+memory-mapped and a window reads only what it needs, so all processes share one copy; a store behind a URL is
 read through fsspec, in ranges of bytes.
 
 Shape legend: T frames, A audio frames, C cepstra, S shape, E expression, P pose, J bytes of JPEG.
@@ -10,6 +10,7 @@ Shape legend: T frames, A audio frames, C cepstra, S shape, E expression, P pose
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections import OrderedDict
@@ -280,6 +281,8 @@ class ClipStore:
         try:
             clip = Clip(clip_path(self.root, clip_id))
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                raise  # nothing is wrong with the clip
             raise ValueError(
                 f"clip {clip_id} of {self.root} is missing or damaged: "
                 "python -m experiments.prepare --verify with the corpus' other arguments repairs it"

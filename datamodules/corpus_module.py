@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -184,7 +184,7 @@ class CorpusDataModule(pl.LightningDataModule):
         clips: dict[str, list[str]] = defaultdict(list)
         for row in self.store.manifest:
             clips[row.speaker].append(row.id)
-        return {speaker: _statistics([self.store.open(clip).mfcc for clip in ids]) for speaker, ids in clips.items()}
+        return {speaker: _statistics(self.store.open(clip).mfcc for clip in ids) for speaker, ids in clips.items()}
 
     def labelled(self, rows: Sequence[ClipRow]) -> Sequence[ClipRow]:
         """Manifest rows with the side of the split that each is on, where the split can be made of them."""
@@ -231,16 +231,14 @@ class CorpusDataModule(pl.LightningDataModule):
             return Statistics(*(torch.full((self.settings.num_cepstra,), value) for value in (0.0, 1.0)))
         rate = FRAMES_PER_VIDEO_FRAME
         return _statistics(
-            [
-                self.store.open(clip).mfcc[rate * frames.start : rate * frames.stop]
-                for clip, frames in self.train_frames.items()
-            ]
+            self.store.open(clip).mfcc[rate * frames.start : rate * frames.stop]
+            for clip, frames in self.train_frames.items()
         )
 
     @cached_property
     def expression_statistics(self) -> Statistics:
         """Of the expression, over all fitted training frames."""
-        return _statistics([self._fitted_expression(*item) for item in self.train_frames.items()])
+        return _statistics(self._fitted_expression(*item) for item in self.train_frames.items())
 
     def _fitted_expression(self, clip_id: str, frames: range) -> Float[Tensor, "T E"]:
         clip, chosen = self.store.open(clip_id), slice(frames.start, frames.stop)
@@ -317,9 +315,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _statistics(rows: Sequence[Float[Tensor, "N D"]]) -> Statistics:
-    """Mean and standard deviation in float64, one clip at a time."""
-    count = sum(len(part) for part in rows)
-    mean = torch.stack([part.double().sum(0) for part in rows]).sum(0) / count
-    variance = torch.stack([(part.double() - mean).square().sum(0) for part in rows]).sum(0) / count
-    return Statistics(mean.float(), variance.sqrt().float())
+def _statistics(rows: Iterable[Float[Tensor, "N D"]]) -> Statistics:
+    """Mean and standard deviation in float64, merged clip by clip (Chan et al. 1979); no clip is held."""
+    count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
+    for part in rows:
+        if len(part) == 0:
+            continue
+        part = part.double()
+        total, away = count + len(part), part.mean(0) - mean
+        scatter = scatter + (part - part.mean(0)).square().sum(0) + away.square() * (count * len(part) / total)
+        mean, count = mean + away * (len(part) / total), total
+    return Statistics(mean.float(), (scatter / count).sqrt().float())

@@ -2,7 +2,7 @@
 
 Nothing is remembered while iterating: where a run stands is one number, the batches it has done, so it resumes at any
 batch by arithmetic and the order does not depend on the number of loader workers. A unit carries its epoch: randomness
-of a sample is a function of (seed, epoch, sample), and loader processes that outlive an epoch still know which one they
+of a sample is a function of (seed, epoch, sample), and loader threads that outlive an epoch still know which one they
 work for.
 
 Windows of seven frames overlap, so the order is made of segments: an epoch cuts the dataset into segments of

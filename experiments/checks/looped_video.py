@@ -44,7 +44,7 @@ class Alone(NamedTuple):
 
 # In a process of its own: the peak is that of a worker, and nothing else counts.
 _WORKER = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import cv2, torch
 torch.set_num_threads(1)
@@ -56,8 +56,10 @@ from model_zoo.face.procedural import procedural_face
 video, store = map(Path, sys.argv[1:])
 started = time.process_time()
 result = prepare_clip(SourceClip("clip", "s", "front", video), store, procedural_face().landmark_face(), DlibDetector())
+# Not ru_maxrss, which begins with the peak of the process that started this one.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
 print(json.dumps({
-    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "peak": int(peak.split()[1]) * 1024,
     "frames": [row.frames for row in result.rows],
     "valid": [row.valid_frames for row in result.rows],
     "skipped": [skipped.reason for skipped in result.skipped],

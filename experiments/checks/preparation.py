@@ -25,7 +25,7 @@ from model_zoo.functional.camera import apply_similarity, invert_similarity
 
 MOUTH = slice(48, 68)
 SPEAKERS, SENTENCES = 4, 4  # of the synthetic people that are compared with the truth
-RATED = ((10, 20), (10, 100))  # speakers and sentences of the corpora whose rates are compared
+RATED = (10, 100)  # speakers and sentences of the corpus whose rate is compared with that of a fifth of it
 SHORT, LONG = 10, 600  # s of full HD
 
 
@@ -75,18 +75,33 @@ def real_clips(grid: Path | None, folder: Path) -> Iterator[Figure]:
         yield unavailable("GRID, frames kept and rate", "give --grid")
         return
     _, report = _prepared(grid, folder / "grid-store")
-    yield at_least(f"GRID, {len(report.rows)} clips, frames kept of all sources'", _kept_of_all(report), 0.98)
+    yield at_least(
+        f"GRID, {len(report.rows)} clips, {len(report.skipped)} skipped, frames kept of all sources'",
+        _kept_of_all(report),
+        0.98,
+    )
     yield at_least("GRID, frames/s a core from file to store, with start-up", _rate(report), 100, "{:.0f}")
 
 
 def scaling(folder: Path, seed: int) -> Iterator[Figure]:
-    """The rate must not fall with the number of clips."""
-    rates = []
-    for speakers, sentences in RATED:
-        raw = generate_grid_corpus(folder / f"{sentences}", speakers, sentences, seed, workers=available_cores())
-        rates.append(_rate(_prepared(raw, folder / f"{sentences}-store")[1]))
-        yield told(f"{speakers * sentences} synthetic clips, frames/s a core", f"{rates[-1]:.0f}")
-    yield at_least("rate at 1,000 clips over that at 200", rates[1] / rates[0], 0.95)
+    """The rate must not fall with the number of clips; what the workers take to start is left out of it."""
+    raw = generate_grid_corpus(folder / "many", *RATED, seed, workers=available_cores())
+    yield from scaling_of(raw, folder)
+
+
+def scaling_of(raw: Path, folder: Path) -> Iterator[Figure]:
+    """The same of a corpus in GRID's layout."""
+    sources, workers = scan_grid(raw), available_cores()
+    few, many = len(sources) // 5, len(sources)
+    seconds, frames = {}, {}
+    for count in (workers, few, many):
+        out = folder / f"{count}-store"
+        report = prepare_corpus(sources[:count], out, procedural_face(), workers=workers, progress=False)
+        seconds[count], frames[count] = report.seconds, report.frames
+    rates = {count: frames[count] / (seconds[count] - seconds[workers]) / workers for count in (few, many)}
+    for count, rate in rates.items():
+        yield told(f"{count} synthetic clips, frames/s a core, workers' start left out", f"{rate:.0f}")
+    yield at_least(f"rate at {many} clips over that at {few}", rates[many] / rates[few], 0.95)
 
 
 def memory(folder: Path) -> Iterator[Figure]:
@@ -120,7 +135,8 @@ def _rate(report: Report) -> float:
 
 def _kept_of_all(report: Report) -> float:
     """Frames with a fit over the frames of all sources, those that became no clip included."""
-    left_out = sum(skipped.frames for skipped in report.skipped)
+    typical = report.frames / max(1, len(report.rows))
+    left_out = sum(skipped.frames or typical for skipped in report.skipped)  # 0 where nothing could be read
     for row in report.rows:
         left_out += sum(part.stop - part.start for part in left_out_spans(row))
     return sum(row.valid_frames for row in report.rows) / max(1, report.frames + left_out)

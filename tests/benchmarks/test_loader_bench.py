@@ -1,6 +1,6 @@
 """The loader against one that reads a jpg file a frame and makes its MFCC in `__getitem__`, in the same run.
 
-Both are measured as `python -m experiments.verify loader` does, at 256 px with two processes each.
+Both are measured as `python -m experiments.verify loader` does, at 256 px with two threads or processes.
 """
 
 from experiments.checks.loader import CLIPS_A_BATCH, fake_store, our_rate, plain_rate, write_plain

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import resource
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ import torch
 from datamodules import clip_store
 from datamodules.atomic import StoreError
 from datamodules.clip_store import ClipData, ClipStore, CropSpool, Word, clip_path, read_row, verify_clip, write_clip
+from datamodules.corpus_module import _statistics
 from datamodules.crop_codec import decode_crop, encode_crop
 from datamodules.manifest import MANIFEST, ClipRow, read_manifest, write_manifest
 
@@ -265,3 +267,22 @@ def test_disk_that_is_full_in_earnest(tmp_path):
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert [line.split(" (")[0] for line in said.splitlines()] == [f"StoreError no room left in {tmp_path}"] * 2
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_statistics_of_a_corpus_of_more_clips_than_files_may_be_open(tmp_path, monkeypatch):
+    """They go through all clips and hold none of them."""
+    monkeypatch.setattr(clip_store, "OPEN_CLIPS", 8)
+    rows = [row(f"s1/c{number:03d}") for number in range(100)]
+    for each in rows:
+        write_clip(tmp_path, each, data())
+    write_manifest(tmp_path, rows)
+    store = ClipStore(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64 + len(os.listdir("/proc/self/fd")), before[1]))
+    try:
+        mean, std = _statistics(store.open(each.id).mfcc[2:] for each in rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    expected = torch.cat([store.open(each.id).mfcc[2:] for each in rows]).double()
+    torch.testing.assert_close(mean, expected.mean(0).float())
+    torch.testing.assert_close(std, expected.std(0, correction=0).float())
