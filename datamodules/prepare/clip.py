@@ -142,6 +142,7 @@ class ClipMaker:
         frames = ClipFrames(source.video, self.settings.image_rate, notes=notes)
         for frame in frames:
             tracker.update(frame)
+        frames.return_memory()
         seen = tracker.found
         if seen.num_frames < NUM_FRAMES:
             raise ValueError(f"too short: {seen.num_frames} frames at 25 a second, at least {NUM_FRAMES} are needed")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from datamodules.prepare.decode import Frame, read_frames
 
-# Bytes. A GRID clip takes 23 MB; 2.9 s of 640x480 and 0.4 s of 1080p take as much as this. Longer sources are decoded
+# Bytes. A GRID clip takes 23 MB; 7 s of 640x480 and 1 s of 1080p take as much as this. Longer sources are decoded
 # twice, which takes a fraction of finding the face.
-FRAME_MEMORY = 64 * 2**20
+FRAME_MEMORY = 160 * 2**20
+
+_PROCESS = ctypes.CDLL(None)
 
 
 class ClipFrames:
@@ -43,3 +46,11 @@ class ClipFrames:
                 held.append(frame)
             yield frame
         self._held = held
+
+    def return_memory(self) -> None:
+        """Give back to the system what frames took that are no longer held, before others need as much.
+
+        glibc keeps freed blocks of up to 32 MB, frames of full HD among them, for more of the same size.
+        """
+        if self._held is None:
+            getattr(_PROCESS, "malloc_trim", bool)(0)  # glibc's alone

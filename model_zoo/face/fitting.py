@@ -49,6 +49,7 @@ _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _POSE_ROUNDS = 4  # of reweighting for the first pose
 _MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
+_SCREENED = 4096  # frames at once, which bounds the memory that it takes
 _TOGETHER = {"cpu": 512, "cuda": 32_768}  # frames; clips beyond that are solved in turn, to stay in cache and memory
 
 
@@ -137,7 +138,9 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
     lengths = [len(clip) for clip in clips]
     present = (everything.abs() < _FARTHEST).all(-1)
     points = everything.where(present[..., None], 0).mT  # (N, 2, L)
-    trust, valid = _screen(fitter.model.mean, points, present)
+    del everything
+    blocks = zip(points.split(_SCREENED), present.split(_SCREENED), strict=True)
+    trust, valid = map(torch.cat, zip(*(_screen(fitter.model.mean, *block) for block in blocks), strict=True))
     time = torch.cat([torch.arange(length, device=points.device) for length in lengths])
     valid_of = valid.split(lengths)  # views: what is found wrong below shows here
 
