@@ -169,16 +169,27 @@ class Hearing:
         return self._normalised(self._in_voices(windows, clip, draws), clip)
 
     def utterance(
-        self, clip: Clip, frames: Sequence[int], draws: Sequence[tuple[int, int]] | None = None
+        self,
+        clip: Clip,
+        frames: Sequence[int],
+        draws: Sequence[tuple[int, int]] | None = None,
+        within: range | None = None,
     ) -> Float[Tensor, "B U C"]:
-        """What else each sample may hear of the speaker: rows of the clip around it, U for all samples of all clips."""
-        rows = clip.mfcc
+        """What else each sample may hear of the speaker: rows of the clip around it, U for all samples of all clips.
+
+        Args:
+            clip, frames, draws: as of `rows`.
+            within: frames on the samples' side of the split, beyond which nothing is heard; None: the whole clip.
+        """
+        side = range(clip.num_frames) if within is None else within
+        rows = clip.mfcc[FRAMES_PER_VIDEO_FRAME * side.start : FRAMES_PER_VIDEO_FRAME * side.stop]
         if self.utterance_rows == 0:
             return rows.new_zeros(len(frames), 0, rows.shape[1])
         wanted = self.utterance_rows
         parts = []
         for frame in frames:
-            start = max(0, min(FRAMES_PER_VIDEO_FRAME * frame - wanted // 2, len(rows) - wanted))
+            middle = FRAMES_PER_VIDEO_FRAME * (frame - side.start)
+            start = max(0, min(middle - wanted // 2, len(rows) - wanted))
             part = rows[start : start + wanted]
             parts.append(part.repeat(-(-wanted // len(part)), 1)[:wanted])  # a short clip is heard again
         return self._normalised(self._in_voices(torch.stack(parts), clip, draws), clip)

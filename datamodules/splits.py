@@ -64,13 +64,15 @@ def unseen_speaker_split(rows: Sequence[ClipRow], unseen: str) -> set[str]:
 
 
 def take_split(rows: Sequence[ClipRow], takes: Iterable[str] = ()) -> set[str]:
-    """Clips whose take (the last part of the id) is among `takes`; without any, the takes whose name holds "test".
+    """Clips whose take is among `takes`; without any, the takes whose name holds "test".
+
+    The take is the last part of the source's id: all clips that were cut out of it go with it.
 
     Raises:
         ValueError: no clip would be held out.
     """
     chosen = set(takes)
-    names = {row.id: row.id.rsplit("/", 1)[-1] for row in rows}
+    names = {row.id: _take(row) for row in rows}
     held_out = {clip for clip, name in names.items() if (name in chosen if chosen else "test" in name.lower())}
     if not held_out:
         wanted = ", ".join(sorted(chosen)) or 'with "test" in their name'
@@ -207,10 +209,14 @@ def _hash(name: str) -> str:
     return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
 
 
+def _take(row: ClipRow) -> str:
+    return row.source.rsplit("/", 1)[-1]
+
+
 def _by_person(rows: Sequence[ClipRow]) -> dict[tuple[str, str], list[ClipRow]]:
     """Clips of each speaker and view, by a hash that all views of a take have in common."""
     clips: dict[tuple[str, str], list[ClipRow]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (_hash(f"{row.speaker}/{row.id.rsplit('/', 1)[-1]}"), row.id)):
+    for row in sorted(rows, key=lambda row: (_hash(f"{row.speaker}/{_take(row)}"), row.id)):
         clips[row.speaker, row.view].append(row)
     return clips
 

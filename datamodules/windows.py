@@ -191,7 +191,7 @@ class _Part:
 
     def utterance(self) -> Tensor:
         """What else is heard of the speaker, (B, U, C)."""
-        return self._data.hearing.utterance(self.clip, self.frames.tolist(), self.draws())
+        return self._data.hearing.utterance(self.clip, self.frames.tolist(), self.draws(), self._range)
 
     def draws(self) -> list[tuple[int, int]] | None:
         """(epoch, sample) of each in training, which seed what is drawn for its sound."""

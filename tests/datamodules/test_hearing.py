@@ -89,6 +89,16 @@ def test_utterance_rows_surround_the_frame_and_fill_short_clips():
     assert torch.equal(Hearing(utterance_rows=450).utterance(source, [9])[0, 300:], source.mfcc[:150])
 
 
+def test_utterance_rows_stay_within_the_frames_that_are_given():
+    source = clip()
+    beside = Hearing(utterance_rows=100).utterance(source, [20, 40, 49], within=range(20, 50))
+    assert torch.equal(beside[0], source.mfcc[80:180])
+    assert torch.equal(beside[1], source.mfcc[100:200])
+    assert torch.equal(beside[2], source.mfcc[100:200])
+    repeated = Hearing(utterance_rows=100).utterance(source, [22], within=range(20, 30))[0]
+    assert torch.equal(repeated, torch.cat([source.mfcc[80:120]] * 3)[:100])
+
+
 def test_speakers_are_normalised_by_their_own_statistics():
     source = clip()
     mean, std = source.mfcc.mean(0), source.mfcc.std(0)

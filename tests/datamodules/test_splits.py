@@ -1,11 +1,13 @@
 """Splits: by clip, stable, and as the papers have them."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from datamodules.hearing import Hearing
 from datamodules.manifest import ClipRow
 from datamodules.splits import (
     FRAMES_A_MINUTE,
@@ -52,6 +54,15 @@ def test_takes():
     assert take_split(takes, takes=["02"]) == {"ann/front/02", "ann/up-30/02"}
     with pytest.raises(ValueError, match="no takes 07 among 01, 02, test"):
         take_split(takes, takes=["07"])
+
+
+def test_a_take_that_was_cut_is_held_out_whole():
+    takes = [row(f"ann/front/{take}") for take in ("01", "02-003")]
+    for take in ("02", "test"):
+        takes += [row(f"ann/front/{take}-{n:03d}", source=f"ann/front/{take}", part=n, parts=2) for n in (1, 2)]
+    assert take_split(takes, takes=["02"]) == {"ann/front/02-001", "ann/front/02-002"}
+    assert take_split(takes) == {"ann/front/test-001", "ann/front/test-002"}
+    assert take_split(takes, takes=["02-003"]) == {"ann/front/02-003"}
 
 
 def test_speakers_are_held_out_by_name_or_by_hash():
@@ -109,13 +120,16 @@ def random_corpus(seed: int) -> list[ClipRow]:
 
 
 def read_by(frames: range, num_frames: int) -> tuple[set[int], set[int]]:
-    """Video frames and samples of sound that windows at these frames read, by the function that cuts the windows."""
+    """Video frames and samples of sound that windows at these frames read, by the functions that cut the windows."""
     rows_of_clip = torch.arange(4 * num_frames)[:, None].float()
     windows = {t for frame in frames for t in range(max(0, frame - 6), frame + 1)}
     mfcc_rows: set[int] = set()
     for frame in frames:
         window = audio_window(rows_of_clip + 1000, frame, 7)[:, 0]
         mfcc_rows.update((window[window >= 1000] - 1000).int().tolist())
+    whole = SimpleNamespace(mfcc=rows_of_clip, num_frames=num_frames)
+    utterances = Hearing(utterance_rows=300).utterance(whole, [frames[0], frames[-1]], within=frames)
+    mfcc_rows.update(utterances.int().unique().tolist())
     sound = {at for row in mfcc_rows for at in (160 * row - 200, 160 * row + 199)}  # 25 ms around 10k ms
     return windows, sound
 
