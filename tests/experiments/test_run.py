@@ -132,11 +132,16 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_resumed_equals_uninterrupted(stop, corpora, tmp_path, monkeypatch, capsys):
-    options = ("trainer.max_steps=5", "logger=csv", "trainer.precision=float32")
-    whole = weights(run(configure("grid_joint", corpora, tmp_path / "whole", *options)))
+FIVE_STEPS = ("trainer.max_steps=5", "logger=csv", "trainer.precision=float32")
 
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpora, tmp_path_factory) -> dict[str, torch.Tensor]:
+    return weights(run(configure("grid_joint", corpora, tmp_path_factory.mktemp("whole"), *FIVE_STEPS)))
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resumed_equals_uninterrupted(stop, uninterrupted, corpora, tmp_path, monkeypatch, capsys):
     build_trainer = build.build_trainer
 
     def interrupted(config, task, *arguments):
@@ -148,14 +153,15 @@ def test_resumed_equals_uninterrupted(stop, corpora, tmp_path, monkeypatch, caps
     with monkeypatch.context() as patched:
         patched.setattr(build, "build_trainer", interrupted)
         with pytest.raises(SystemExit) as caught:
-            run(configure("grid_joint", corpora, tmp_path / "stopped", *options))
+            run(configure("grid_joint", corpora, tmp_path / "stopped", *FIVE_STEPS))
     assert caught.value.code == 130
     assert f"interrupted after {stop} steps; go on with trainer.resume=" in capsys.readouterr().err
     (checkpoint,) = (tmp_path / "stopped").glob("grid_joint/*/checkpoints/last.ckpt")
 
-    resumed = weights(run(configure("grid_joint", corpora, tmp_path / "on", *options, f"trainer.resume={checkpoint}")))
-    assert whole.keys() == resumed.keys()
-    different = [name for name in whole if not torch.equal(whole[name], resumed[name])]
+    go_on = f"trainer.resume={checkpoint}"
+    resumed = weights(run(configure("grid_joint", corpora, tmp_path / "on", *FIVE_STEPS, go_on)))
+    assert uninterrupted.keys() == resumed.keys()
+    different = [name for name in uninterrupted if not torch.equal(uninterrupted[name], resumed[name])]
     assert different == []
 
 
