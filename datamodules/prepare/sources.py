@@ -15,7 +15,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +33,12 @@ class SourceClip:
 
     Attributes:
         id: "<speaker>/<name>" for GRID, "<speaker>/<view>/<take>" for the collected corpus.
-        speaker: name of the speaker's folder.
+        speaker: name of the speaker's folder; all names can be written as UTF-8.
         view: camera position.
         video: file, or folder of images.
         audio: file with the sound; None if it is in the video file.
         alignment: .align file, or None.
+        landmarks: file of landmarks that were found elsewhere, where these are asked for.
     """
 
     id: str
@@ -46,26 +47,29 @@ class SourceClip:
     video: Path
     audio: Path | None = None
     alignment: Path | None = None
+    landmarks: Path | None = None
 
 
 def source_bytes(source: SourceClip) -> int:
-    """Size of the raw clip with its sound and words; 0 if it is gone."""
-    beside = [path for path in (source.audio, source.alignment) if path is not None]
-    return sum(path.stat().st_size for path in [*_video_files(source), *beside] if path.exists())
+    """Size of the raw clip with its sound, words and landmarks; 0 if it is gone."""
+    return sum(path.stat().st_size for path in _files(source) if path.exists())
 
 
 def source_sha256(source: SourceClip) -> str:
-    """Hash of the video, file by file for a folder of images."""
+    """Hash of the video (file by file for a folder of images), then of its sound, words and landmarks."""
     digest = hashlib.sha256()
-    for path in _video_files(source):
+    for path in _files(source):
         with open(path, "rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
 
 
-def _video_files(source: SourceClip) -> list[Path]:
-    return sorted(source.video.iterdir()) if source.video.is_dir() else [source.video]
+def _files(source: SourceClip) -> list[Path]:
+    videos = [source.video]
+    if source.video.is_dir():
+        videos = sorted(path for path in source.video.iterdir() if path.is_file())
+    return [*videos, *(path for path in (source.audio, source.alignment, source.landmarks) if path is not None)]
 
 
 def scan_grid(root: Path) -> list[SourceClip]:
@@ -75,17 +79,17 @@ def scan_grid(root: Path) -> list[SourceClip]:
         ValueError: the folder is missing or holds no clip.
     """
     root = _existing(root)
-    videos: dict[str, Path] = {}
+    videos: dict[tuple[str, str], Path] = {}  # by speaker and name, as the file system has them
     sidecars: dict[str, dict[tuple[str, str], Path]] = {".align": {}, ".wav": {}}
     for folder, names in _walk(root):
         parts = folder.relative_to(root).parts
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names) and parts:
             speaker = _speaker(root, parts[:-1])
-            videos.setdefault(f"{speaker}/{parts[-1]}", folder)
+            videos.setdefault((speaker, parts[-1]), folder)
         for name in names:
             path = folder / name
             if path.suffix.lower() == ".mpg":
-                videos.setdefault(f"{_speaker(root, parts)}/{path.stem}", path)
+                videos.setdefault((_speaker(root, parts), path.stem), path)
             elif path.suffix.lower() in sidecars:
                 for part in (*parts, ""):  # "" for a folder that is not sorted by speaker
                     sidecars[path.suffix.lower()].setdefault((part, path.stem), path)
@@ -93,7 +97,7 @@ def scan_grid(root: Path) -> list[SourceClip]:
         raise ValueError(
             f"{root} holds no GRID clip: expected <speaker>/<clip>.mpg, or <speaker>/<clip>/ with the frames as images"
         )
-    single = len({identity.split("/")[0] for identity in videos}) == 1
+    single = len({speaker for speaker, _ in videos}) == 1
 
     def sidecar(suffix: str, speaker: str, stem: str) -> Path | None:
         found = sidecars[suffix].get((speaker, stem))
@@ -101,22 +105,21 @@ def scan_grid(root: Path) -> list[SourceClip]:
         return found or (sidecars[suffix].get(("", stem)) if single else None)
 
     clips = []
-    for identity in sorted(videos):
-        speaker, stem = identity.split("/")
-        video = videos[identity]
+    for (speaker, stem), video in videos.items():
         audio = sidecar(".wav", speaker, stem) if video.is_dir() else None
-        clips.append(SourceClip(identity, speaker, FRONT_VIEW, video, audio, sidecar(".align", speaker, stem)))
-    return clips
+        name, words = _writable(speaker), sidecar(".align", speaker, stem)
+        clips.append(SourceClip(f"{name}/{_writable(stem)}", name, FRONT_VIEW, video, audio, words))
+    return sorted(clips, key=lambda clip: clip.id)
 
 
 def scan_collected(root: Path) -> list[SourceClip]:
     """Takes of a collected corpus, <root>/<speaker>/<view>/<take>.mp4, sorted by id.
 
     Raises:
-        ValueError: the folder is missing or holds no take.
+        ValueError: the folder is missing or holds no take, or two of its takes have one name.
     """
     root = _existing(root)
-    clips = []
+    clips: list[SourceClip] = []
     for folder, names in _walk(root):
         parts = folder.relative_to(root).parts
         if len(parts) != 2:
@@ -124,12 +127,12 @@ def scan_collected(root: Path) -> list[SourceClip]:
         for path in sorted(folder / name for name in names):
             if path.suffix.lower() in VIDEO_SUFFIXES:
                 audio = path.with_suffix(".wav")
-                speaker, view = parts
-                clips.append(
-                    SourceClip(f"{speaker}/{view}/{path.stem}", speaker, view, path, audio if audio.exists() else None)
-                )
+                speaker, view, take = map(_writable, (*parts, path.stem))
+                identity = f"{speaker}/{view}/{take}"
+                clips.append(SourceClip(identity, speaker, view, path, audio if audio.exists() else None))
     if not clips:
         raise ValueError(f"{root} holds no take: expected <speaker>/<view>/<take>.mp4")
+    _refuse_clashes(clips)
     return sorted(clips, key=lambda clip: clip.id)
 
 
@@ -137,8 +140,8 @@ def scan_folder(root: Path) -> list[SourceClip]:
     """Every video below a folder, sorted by id; hidden files and folders are left out.
 
     The id is the path below the root without its suffix, in plain letters, digits, `_`, `-` and `.`; where that is not
-    the name itself, or not the only one, a few letters of a hash of the path follow. A .wav or .align file of the same
-    name beside the video is its sound or its words.
+    the name itself, or not the only one, a few letters of a hash of the path follow; so too for the speakers. A .wav or
+    .align file of the same name beside the video is its sound or its words.
 
     Raises:
         ValueError: the folder is missing or holds no video.
@@ -152,23 +155,65 @@ def scan_folder(root: Path) -> list[SourceClip]:
     plain = {path: "/".join(map(_plain, path.relative_to(root).with_suffix("").parts)) for path in videos}
     # file systems that do not tell capital letters apart would write two clips into one file
     times = Counter(name.casefold() for name in plain.values())
+    speakers = _plain_names({path.relative_to(root).parts[0] for path in videos if path.parent != root})
     clips = []
     for path, name in plain.items():
         relative = path.relative_to(root)
         stem = _PART.sub("", name).casefold()
         taken = times[name.casefold()] > 1 or (stem != name.casefold() and stem in times)
         if taken or name != relative.with_suffix("").as_posix():
-            name = f"{name}_{hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:8]}"
-        speaker = name.split("/")[0] if len(relative.parts) == 1 else _plain(relative.parts[0])
+            name = f"{name}_{_hash(relative.as_posix())}"
+        speaker = name if path.parent == root else speakers[relative.parts[0]]
         beside = (path.with_suffix(suffix) for suffix in (".wav", ".align"))
         audio, alignment = (file if file.exists() else None for file in beside)
         clips.append(SourceClip(name, speaker, FRONT_VIEW, path, audio, alignment))
     return sorted(clips, key=lambda clip: clip.id)
 
 
+def _refuse_clashes(clips: list[SourceClip]) -> None:
+    """Two takes whose clips would have one name: most likely one recording twice, which no split must divide.
+
+    Raises:
+        ValueError: there are such takes.
+    """
+    known: dict[str, SourceClip] = {}  # also without regard to capital letters, as some file systems
+    for clip in clips:
+        if (other := known.setdefault(clip.id.casefold(), clip)) is not clip:
+            raise ValueError(f"{_shown(other.video)} and {_shown(clip.video)} have one name: rename or remove one")
+    for clip in clips:
+        whole = known.get(_PART.sub("", clip.id).casefold(), clip)
+        if whole is not clip:
+            raise ValueError(
+                f"{_shown(clip.video)} is named as a part of {_shown(whole.video)} would be, if that is cut: rename one"
+            )
+
+
+def _plain_names(names: Iterable[str]) -> dict[str, str]:
+    """`_plain` of each name, with a few letters of a hash where that is another name, or not the only one."""
+    plain = {name: _plain(name) for name in names}
+    times = Counter(each.casefold() for each in plain.values())
+    return {
+        name: each if each == name and times[each.casefold()] == 1 else f"{each}_{_hash(name)}"
+        for name, each in plain.items()
+    }
+
+
+def _writable(name: str) -> str:
+    """The name itself if it can be written as UTF-8, else a plain one with a few letters of a hash."""
+    return name if _shown(name) == name else f"{_plain(name)}_{_hash(name)}"
+
+
+def _shown(name: str | Path) -> str:
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+
+
 def _plain(name: str) -> str:
     """A name that every file system and shell takes: accents are dropped, all else that is unusual becomes `_`."""
-    letters = unicodedata.normalize("NFKD", os.fsencode(name).decode(errors="replace"))
+    letters = unicodedata.normalize("NFKD", _shown(name))
     letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return re.sub(r"[^A-Za-z0-9._-]", "_", letters).lstrip(".-")[:_LONGEST_NAME].rstrip(".") or "_"
 

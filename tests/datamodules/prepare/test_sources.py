@@ -105,3 +105,52 @@ def test_ids_are_plain_and_unique_whatever_the_names(tmp_path):
     parts = [re.sub(r"-\d{3,}$", "", identity) for identity in ids if re.search(r"-\d{3,}$", identity)]
     assert not set(parts) & set(ids)
     assert ids == [clip.id for clip in scan_folder(tmp_path)]
+
+
+def test_speakers_of_a_folder_stay_apart(tmp_path):
+    folders = ["张伟", "李娜", "José", "Jose", "ann", "Ann", "bob"]
+    touch(tmp_path, *(f"{folder}/{name}.mp4" for folder in folders for name in ("a", "b")), "jürgen.mp4", "Ben.mp4")
+    clips = scan_folder(tmp_path)
+    speakers: dict[str, set[str]] = {}
+    for clip in clips:
+        speakers.setdefault(clip.video.relative_to(tmp_path).parts[0], set()).add(clip.speaker)
+    assert all(len(names) == 1 for names in speakers.values())
+    assert len({name.casefold() for names in speakers.values() for name in names}) == len(folders) + 2
+    assert (speakers["bob"], speakers["Ben.mp4"]) == ({"bob"}, {"Ben"})
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for names in speakers.values() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("01.mov", "01.mp4"), r"front/01\.mov and .*front/01\.mp4 have one name"),
+        (("01.mp4", "02.mp4", "01-001.mp4"), r"01-001\.mp4 is named as a part of .*01\.mp4 would be"),
+    ],
+)
+def test_takes_of_one_name_are_refused(tmp_path, names, reason):
+    touch(tmp_path, *(f"ann/front/{name}" for name in names))
+    with pytest.raises(ValueError, match=reason):
+        scan_collected(tmp_path)
+
+
+def test_numbers_at_the_end_of_a_takes_name_are_its_own(tmp_path):
+    touch(tmp_path, "ann/front/01-001.mp4", "ann/front/01-002.mp4", "ann/left-30/01.mp4")
+    assert [clip.id for clip in scan_collected(tmp_path)] == ["ann/front/01-001", "ann/front/01-002", "ann/left-30/01"]
+
+
+@pytest.mark.parametrize(
+    ("scan", "suffix", "view"),
+    [(scan_grid, b".mpg", b""), (scan_collected, b".mp4", b"\xfe/"), (scan_folder, b".mp4", b"")],
+)
+def test_names_that_are_no_text_can_be_written_all_the_same(tmp_path, scan, suffix, view):
+    for name in (b"s\xff/" + view + b"a\xfe", b"s\xff/" + view + b"a\xfd", b"s\xfd/" + view + b"a\xfe"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name + suffix))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.with_suffix(".align" if scan is scan_grid else ".wav").touch()
+    clips = scan(tmp_path)
+    assert len({clip.id for clip in clips}) == 3
+    assert len({clip.speaker for clip in clips}) == 2
+    for clip in clips:
+        "/".join((clip.id, clip.speaker, clip.view)).encode()  # as the manifest does
+        assert clip.alignment is not None if scan is scan_grid else clip.audio is not None
