@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +27,6 @@ from model_zoo.face.detector import DlibDetector, FaceDetector
 from model_zoo.face.morphable import MorphableFace
 
 ATTEMPTS = 3  # at a source that ends its worker; the second and third with no other worker beside it
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # exit codes that say nothing about the source
 
 Labels = Callable[[Sequence[ClipRow]], Sequence[ClipRow]]  # fills the column `split` of a manifest's rows
 
@@ -234,7 +232,7 @@ def make_missing(maker: ClipMaker, missing: Sequence[SourceClip], report: Report
         death = deaths[source.id]
         crashed = Skipped(source.id, f"crashes its worker: {death}", sizes[source.id], maker.fingerprint)
         report.skipped.append(crashed)
-        if death.exit_code not in _FROM_OUTSIDE:  # not the source's fault: it is tried again
+        if not death.from_outside:  # else the next run tries it again
             write_skipped(maker.out, crashed)
 
 

@@ -13,13 +13,17 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that is asked to end, as shells give it
+_FROM_OUTSIDE = (TERMINATED, -signal.SIGKILL, -signal.SIGTERM)
 
 
 class WorkerDied(RuntimeError):
@@ -32,6 +36,19 @@ class WorkerDied(RuntimeError):
     def __init__(self, exit_code: int | None) -> None:
         super().__init__(f"the worker process ended with code {exit_code}")
         self.exit_code = exit_code
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether something else ended the process (a scheduler, the system for want of memory), and not the item."""
+        return self.exit_code in _FROM_OUTSIDE
+
+
+class WorkerFailed(RuntimeError):
+    """A process ended of itself before it took its first item: no item is at fault."""
+
+
+class _Ready(NamedTuple):
+    """What a worker says before it takes its first item."""
 
 
 class _Worker(NamedTuple):
@@ -52,6 +69,9 @@ def map_in_processes(
 
     Yields:
         (item, result), where a result may be the exception that was raised, or `WorkerDied`.
+
+    Raises:
+        WorkerFailed: a worker cannot start.
     """
     pending = deque(items)
     if workers == 0:
@@ -64,6 +84,7 @@ def map_in_processes(
     in_hand: dict[Connection, tuple[_Worker, Item]] = {}
     idle: list[_Worker] = []
     everyone: list[_Worker] = []
+    ready: set[Connection] = set()
     try:
         while pending or in_hand:
             while pending and len(in_hand) < workers:
@@ -72,16 +93,23 @@ def map_in_processes(
                     everyone.append(idle[-1])
                 worker, item = idle.pop(), pending.popleft()
                 in_hand[worker.connection] = (worker, item)
-                worker.connection.send(item)
+                with suppress(BrokenPipeError):  # it was ended meanwhile, which shows when it should answer
+                    worker.connection.send(item)
             for connection in wait(list(in_hand)):
-                worker, item = in_hand.pop(connection)  # type: ignore[call-overload]
+                worker, item = in_hand[connection]  # type: ignore[index]
                 try:
                     result = worker.connection.recv()
+                    if isinstance(result, _Ready):
+                        ready.add(worker.connection)
+                        continue
                     idle.append(worker)
                 except (EOFError, OSError):
                     worker.process.join()
                     everyone.remove(worker)
                     result = WorkerDied(worker.process.exitcode)
+                del in_hand[worker.connection]
+                if isinstance(result, WorkerDied) and not (worker.connection in ready or result.from_outside):
+                    raise WorkerFailed(f"a worker process cannot start: it ended with code {result.exit_code}")
                 yield item, result
     finally:
         busy = [worker for worker, _ in in_hand.values()]
@@ -122,16 +150,22 @@ def _command_kept_out() -> Iterator[None]:
 
 def _serve(connection: Connection, start: Callable, arguments: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the parent's decision: an exit that removes temporary files
+    signal.signal(signal.SIGTERM, _terminate)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     function = start(*arguments)
     try:
+        connection.send(_Ready())
         while True:
             connection.send(_attempt(function, connection.recv()))
     except (EOFError, BrokenPipeError):
         pass  # the parent is done or gone
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to tidy up
+
+
+def _terminate(*_: object) -> None:
+    """An end that removes temporary files: the parent's decision, or of whoever ends the job."""
+    sys.exit(TERMINATED)
 
 
 def _end_with_parent() -> None:
