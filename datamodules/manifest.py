@@ -25,7 +25,7 @@ class ClipRow:
             clip's first frame, seconds into the source.
         frames: number of frames at 25 a second. valid_frames: those with a fitted face.
         transcript: the words, blank-separated; empty if not known.
-        sha256: of the source video. source_bytes: its size.
+        sha256: of the source video and the files that belong to it. source_bytes: their size.
         residual: mean distance of fitted from detected landmarks / outer-eye distance.
         noise: estimated noise of the detected landmarks, px of the source frame.
         faces: most faces that were seen at once.
@@ -36,6 +36,8 @@ class ClipRow:
         settings: fingerprint of the preparation's settings and face model.
         versions: of the tools that made the clip. jpeg_quality: of its crops.
         dropped: JSON of the source's spans that are in no clip, with reasons; on part 1, else empty.
+        frame_width, frame_height: of the decoded frames, which `crop_transform` starts from: upright, in square pixels and
+            reduced to 1920 px; 0 if not known.
         split: side of the stored split; empty in the clip's own file.
     """
 
@@ -62,6 +64,8 @@ class ClipRow:
     versions: str
     jpeg_quality: int
     dropped: str = ""
+    frame_width: int = 0
+    frame_height: int = 0
     split: str = ""
 
 

@@ -136,11 +136,22 @@ def test_verification_mends_what_is_damaged_missing_or_cut_off(corpus, store, wh
 
 
 def test_verification_notices_a_source_that_has_changed(corpus, store, tmp_path):
+    before = {row.id: row.sha256 for row in ClipStore(store).manifest}
     root = shutil.copytree(corpus, tmp_path / "raw")
     flip(root / "s2/d.mpg")  # of the same size, so a preparation does not notice
     report = verify_store(scan_grid(root), store, FACE, 0, **HOW)
     assert report.repaired == ["s2/d"]
-    assert ClipStore(store).row("s2/d").sha256 != ClipStore(store.parent / "store").manifest[0].sha256
+    after = {row.id: row.sha256 for row in ClipStore(store).manifest}
+    assert {clip for clip in before if after[clip] != before[clip]} == {"s2/d"}
+
+
+def test_verification_notices_other_words(corpus, store, tmp_path):
+    root = shutil.copytree(corpus, tmp_path / "raw")
+    words = root / "alignments/s2/d.align"
+    words.write_text(words.read_text().replace("bin", "ban"))
+    report = verify_store(scan_grid(root), store, FACE, 0, **HOW)
+    assert report.repaired == ["s2/d"]
+    assert ClipStore(store).row("s2/d").transcript == "ban blue"
 
 
 def test_clips_without_sources_stay_and_damaged_ones_are_named(corpus, store):
