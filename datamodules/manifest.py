@@ -36,8 +36,8 @@ class ClipRow:
         settings: fingerprint of the preparation's settings and face model.
         versions: of the tools that made the clip. jpeg_quality: of its crops.
         dropped: JSON of the source's spans that are in no clip, with reasons; on part 1, else empty.
-        frame_width, frame_height: of the decoded frames, which `crop_transform` starts from: upright, in square pixels and
-            reduced to 1920 px; 0 if not known.
+        frame_width, frame_height: of the decoded frames, which `crop_transform` starts from: upright, in square pixels
+            and reduced to 1920 px; 0 if not known.
         split: side of the stored split; empty in the clip's own file.
     """
 

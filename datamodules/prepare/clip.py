@@ -31,7 +31,7 @@ from datamodules.prepare.clip_frames import ClipFrames
 from datamodules.prepare.clip_sound import SourceSound, sound_mfcc
 from datamodules.prepare.crop import CROP_SIZE, SMOOTHING, crop_from_fit, warp_crop
 from datamodules.prepare.cuts import CutFinder
-from datamodules.prepare.decode import FRAME_RATE, Frame, read_audio, video_start
+from datamodules.prepare.decode import FRAME_RATE, Frame, raw_size, read_audio, video_start
 from datamodules.prepare.fitted_spans import FittedSpan, fit_spans, mouth_opening
 from datamodules.prepare.inventory import part_ids
 from datamodules.prepare.people import Choice, chosen_face
@@ -46,7 +46,7 @@ from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import apply_similarity
 from model_zoo.functional.masks import mouth_box, mouth_region
 
-PIPELINE = 3  # raised with every change that changes what is stored, so that old clips are prepared again
+PIPELINE = 4  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
 THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
 
@@ -121,7 +121,7 @@ class ClipMaker:
             frames = tracker.found.num_frames
             skipped = Skipped(
                 source.id,
-                " ".join(reason.split())[:200],
+                " ".join(reason.split())[:200].encode(errors="replace").decode(),  # it may name a file
                 source_bytes(source),
                 self.fingerprint,
                 frames,
@@ -147,7 +147,9 @@ class ClipMaker:
         if seen.num_frames < NUM_FRAMES:
             raise ValueError(f"too short: {seen.num_frames} frames at 25 a second, at least {NUM_FRAMES} are needed")
         if isinstance(self.detector, LandmarkFiles):
-            landmarks = self.detector.of(source.video, source.id, seen.num_frames)
+            width, height = raw_size(source.video)
+            scale = seen.width / width, seen.height / height
+            landmarks = self.detector.of(source.video, source.id, seen.num_frames, scale)
         else:
             landmarks = chosen_face(seen, self.settings.choice, samples)
         parts, left_out = fit_spans(self.face, landmarks, seen.cuts)
@@ -168,6 +170,8 @@ class ClipMaker:
             "settings": self.fingerprint,
             "versions": tool_versions(),
             "jpeg_quality": self.settings.jpeg_quality,
+            "frame_width": seen.width,
+            "frame_height": seen.height,
         }
         dropped = [*left_out, *(LeftOut(0, 0, note) for note in notes)]
         rows = []

@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from datamodules.prepare.media import DecodeError
-from datamodules.prepare.picture import MAX_SIDE, Frame, first_time, fitting_size, timed_frames
+from datamodules.prepare.picture import MAX_SIDE, Frame, first_time, fitting_size, stored_size, timed_frames
 from datamodules.prepare.sound import read_audio
 from model_zoo.functional.mfcc import SAMPLE_RATE
 
 __all__ = [
     "FRAME_RATE", "IMAGE_SUFFIXES", "LONGEST_HOLD", "MAX_SIDE", "SAMPLES_PER_FRAME", "VIDEO_SUFFIXES", "DecodeError",
-    "Frame", "fit_length", "read_audio", "read_frames", "resample_frames", "video_start",
+    "Frame", "fit_length", "raw_size", "read_audio", "read_frames", "resample_frames", "video_start",
 ]  # fmt: skip
 
 FRAME_RATE = 25  # frames a second after decoding; DESIGN's time convention
@@ -101,6 +101,21 @@ def video_start(source: Path) -> float:
     return 0.0 if source.is_dir() else first_time(source)
 
 
+def raw_size(source: Path) -> tuple[int, int]:
+    """Width and height of the first frame of a file or folder, upright, before it is reduced or stretched, px.
+
+    Raises:
+        DecodeError: if the source is not readable video.
+    """
+    if not source.is_dir():
+        return stored_size(source)
+    pictures = (cv2.imread(str(path), cv2.IMREAD_COLOR) for path in _image_files(source))
+    first = next((picture for picture in pictures if picture is not None), None)
+    if first is None:
+        raise DecodeError("the folder holds no readable picture")
+    return first.shape[1], first.shape[0]
+
+
 def fit_length(samples: Float32[np.ndarray, "N"], num_frames: int) -> Float32[np.ndarray, "M"]:
     """Cut or zero-padded to exactly `num_frames` video frames, 640 samples each."""
     wanted = num_frames * SAMPLES_PER_FRAME
@@ -108,7 +123,7 @@ def fit_length(samples: Float32[np.ndarray, "N"], num_frames: int) -> Float32[np
 
 
 def _image_frames(folder: Path, rate: float, notes: list[str], max_side: int) -> Iterator[tuple[float, Frame]]:
-    images = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
+    images = _image_files(folder)
     size, lost = None, 0
     for index, path in enumerate(images):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -123,6 +138,10 @@ def _image_frames(folder: Path, rate: float, notes: list[str], max_side: int) ->
         raise DecodeError(f"the folder holds no readable picture ({len(images)} tried)")
     if lost:
         notes.append(f"{lost} unreadable pictures left out")
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[int, str]:

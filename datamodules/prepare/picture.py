@@ -78,6 +78,20 @@ def first_time(source: Path) -> float:
     raise DecodeError("not readable as video (no picture can be decoded)")
 
 
+def stored_size(source: Path) -> tuple[int, int]:
+    """Width and height of the first frame that is not damaged, upright but neither stretched nor reduced, px.
+
+    Raises:
+        DecodeError: the file is not readable video.
+    """
+    with open_media(source, "video") as container:
+        for _, frame in _intact(container, choose_video(container), []):
+            matrix = _display_matrix(frame)
+            lies = matrix is not None and _lies(matrix)
+            return (frame.height, frame.width) if lies else (frame.width, frame.height)
+    raise DecodeError("not readable as video (no picture can be decoded)")
+
+
 def fitting_size(width: int, height: int, aspect: float, max_side: int) -> tuple[int, int]:
     """Width and height in square pixels with the longer side at most `max_side`, px.
 
@@ -102,11 +116,17 @@ def upright(image: Frame, matrix: tuple[int, int, int, int] | None) -> Frame:
     if matrix is None:
         return image
     a, b, c, d = matrix
-    if abs(a) + abs(d) < abs(b) + abs(c):
+    if _lies(matrix):
         image, a, d = cv2.transpose(image), c, b
     if a < 0 or d < 0:
         image = cv2.flip(image, -1 if a < 0 and d < 0 else int(a < 0))
     return image
+
+
+def _lies(matrix: tuple[int, int, int, int]) -> bool:
+    """Whether the picture is stored on its side."""
+    a, b, c, d = matrix
+    return abs(a) + abs(d) < abs(b) + abs(c)
 
 
 def _intact(

@@ -37,13 +37,19 @@ class LandmarkFiles:
         """None."""
         return np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
 
-    def of(self, video: Path, identity: str, num_frames: int) -> Float32[np.ndarray, "T 68 2"]:
-        """Landmarks of every frame of a source.
+    def of(
+        self, video: Path, identity: str, num_frames: int, scale: tuple[float, float] = (1.0, 1.0)
+    ) -> Float32[np.ndarray, "T 68 2"]:
+        """Landmarks in every frame of a source.
 
         Args:
             video: the raw file.
             identity: id of the source.
             num_frames: of it, at 25 a second.
+            scale: of the frames over the upright raw ones, in width and height.
+
+        Returns:
+            px of the frames; rows of NaN where there is no face.
 
         Raises:
             ValueError: there is no file, or it does not fit the video; one line that says what was expected.
@@ -61,6 +67,8 @@ class LandmarkFiles:
                 f"the video needs {' x '.join(map(str, expected))}: a row for each frame at 25 a second"
             )
         landmarks[~np.isfinite(landmarks).all((1, 2))] = np.nan
+        if scale != (1.0, 1.0):  # not to round in vain
+            landmarks = (landmarks + 0.5) * np.array(scale, np.float32) - 0.5  # edges of the pixels meet, not centres
         return landmarks
 
 

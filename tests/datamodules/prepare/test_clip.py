@@ -1,7 +1,10 @@
 """A source to its clips: parts, sound and words of each, landmarks from files, the offset taken out."""
 
 import json
+from fractions import Fraction
+from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,11 +12,13 @@ import torch
 from datamodules.clip_store import Clip, Word, clip_path
 from datamodules.prepare.clip import PrepareSettings, prepare_clip
 from datamodules.prepare.clip_sound import SourceSound, sound_mfcc
-from datamodules.prepare.sources import scan_grid
+from datamodules.prepare.decode import read_frames
+from datamodules.prepare.sources import SourceClip, scan_grid
 from datamodules.prepare.spans import Span
 from model_zoo.face.landmark_files import LandmarkFiles
 from model_zoo.functional.mfcc import mfcc
-from tests.datamodules.fake_corpus import NumberDetector, fake_face, true_landmarks, write_grid
+from tests.datamodules.fake_corpus import HEIGHT, WIDTH, NumberDetector, draw, fake_face, true_landmarks, write_grid
+from tests.datamodules.prepare.recording import Picture, Track, record
 
 FACE = fake_face()
 TRUTH = true_landmarks(FACE, 0, 100)
@@ -59,6 +64,45 @@ def test_landmarks_from_files_need_no_detector(source, tmp_path):
     np.save(tmp_path / "s1/a.npy", TRUTH)
     (row,) = prepare_clip(source, tmp_path / "store", FACE, LandmarkFiles(tmp_path)).rows
     assert (row.valid_frames, row.residual < 1e-3) == (100, True)
+
+
+@pytest.mark.parametrize("case", ["4K", "narrow pixels", "on its side", "pictures"])
+def test_landmarks_from_files_are_of_the_raw_frame(tmp_path, case):
+    """The dots at the outer eye corners are where the stored landmarks say, whatever was done to the frame."""
+    frames = [draw(TRUTH[t], t) for t in range(20)]
+    raw = TRUTH[:20]
+    scale = np.array({"4K": [6, 6], "pictures": [6, 6], "narrow pixels": [0.5, 1]}.get(case, [1, 1]))
+    size = tuple((np.array([WIDTH, HEIGHT]) * scale).astype(int).tolist())
+    frames, raw = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], (raw + 0.5) * scale - 0.5
+    video = tmp_path / ("a" if case == "pictures" else "a.mp4")
+    if case == "pictures":
+        video.mkdir()
+        for number, frame in enumerate(frames):
+            cv2.imwrite(str(video / f"{number}.jpg"), frame[..., ::-1])
+    else:
+        turned = [np.rot90(frame).copy() for frame in frames] if case == "on its side" else frames
+        rotation = (-90, False, False) if case == "on its side" else None
+        aspect = Fraction(2) if case == "narrow pixels" else None
+        record(video, Picture(turned, rotation=rotation, aspect=aspect))
+    np.save(tmp_path / "a.npy", raw)
+    audio = None
+    if case == "pictures":
+        audio = record(tmp_path / "sound.wav", (), Track(codec="pcm_s16le"))
+    source = SourceClip("s1/a", "s1", "front", video, audio)
+    (row,) = prepare_clip(source, tmp_path / "store", FACE, LandmarkFiles()).rows
+    large = case in ("4K", "pictures")
+    expected_size = (1920, round(1920 * HEIGHT / WIDTH)) if large else (WIDTH, HEIGHT)
+    assert (row.frame_width, row.frame_height) == expected_size
+    clip = Clip(clip_path(tmp_path / "store", row.id))
+    transform = clip.crop_transform[15].numpy()
+    back = np.linalg.inv(np.vstack([transform, [0, 0, 1]]))[:2]
+    seen = next(islice(read_frames(video), 15, None))
+    for point in clip.landmarks_detected[15, [36, 45]].numpy():
+        x, y = back @ [*point, 1]
+        side = 24 if large else 5
+        gray = seen[round(y) - side : round(y) + side + 1, round(x) - side : round(x) + side + 1].mean(2)
+        light = np.argwhere(gray > 170).mean(0) - side
+        assert np.abs(light + np.array([round(y) - y, round(x) - x])).max() < 0.1 * side
 
 
 def test_late_sound_and_its_words_are_moved():

@@ -40,6 +40,14 @@ def test_both_formats_give_the_same_and_mark_missing_faces(tmp_path):
     assert np.isfinite(np.delete(first, 4, 0)).all()
 
 
+def test_landmarks_of_larger_frames_are_scaled_by_the_edges_of_the_pixels(tmp_path):
+    corners = np.resize(np.float32([[-0.5, -0.5], [3839.5, 2159.5], [1919.5, 1079.5]]), (9, 68, 2))
+    np.save(tmp_path / "a.npy", corners)
+    found = LandmarkFiles().of(tmp_path / "a.mp4", "", 9, scale=(0.5, 0.25))
+    expected = np.resize(np.float32([[-0.5, -0.5], [1919.5, 539.5], [959.5, 269.5]]), (9, 68, 2))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_what_does_not_fit_is_one_clear_line(tmp_path):
     video = tmp_path / "a.mp4"
     with pytest.raises(ValueError, match=r"expected .*a\.npy or a\.csv"):
