@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -34,6 +35,7 @@ from datamodules.prepare.cuts import CutFinder
 from datamodules.prepare.decode import FRAME_RATE, Frame, raw_size, read_audio, video_start
 from datamodules.prepare.fitted_spans import FittedSpan, fit_spans, mouth_opening
 from datamodules.prepare.inventory import part_ids
+from datamodules.prepare.media import DecodeError
 from datamodules.prepare.people import Choice, chosen_face
 from datamodules.prepare.report import Skipped, SourceResult
 from datamodules.prepare.sources import SourceClip, source_bytes, source_sha256
@@ -48,6 +50,7 @@ from model_zoo.functional.masks import mouth_box, mouth_region
 
 PIPELINE = 4  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
+_STATEMENTS = ("consent", "consent_reference")  # settings that change no pixel
 THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
 
 
@@ -80,8 +83,9 @@ class PrepareSettings:
             raise ValueError(f"choice={self.choice}: whom to keep is one of {', '.join(Choice)}")
 
     def fingerprint(self, face: MorphableFace, detector_name: str) -> str:
-        """Changes with anything that changes the prepared clips."""
-        digest = hashlib.sha256(repr((FORMAT, PIPELINE, asdict(self), detector_name)).encode())
+        """Changes with anything that changes the prepared clips but the consent: a clip keeps what was stated first."""
+        choices = {name: value for name, value in asdict(self).items() if name not in _STATEMENTS}
+        digest = hashlib.sha256(repr((FORMAT, PIPELINE, choices, detector_name)).encode())
         for tensor in (face.landmark_mean, face.landmark_shape, face.landmark_expression):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -111,6 +115,7 @@ class ClipMaker:
         Raises:
             StoreError: the store cannot be written.
         """
+        source = self.completed(source)
         tracker = FaceTracker(self.detector, CutFinder())
         try:
             return SourceResult(source.id, self._prepare(source, tracker))
@@ -127,7 +132,13 @@ class ClipMaker:
                 frames,
                 tracker.found.most_faces(0, frames),
             )
-            return SourceResult(source.id, skipped=[skipped])
+            return SourceResult(source.id, skipped=[skipped], lasting=not _of_surroundings(error, source))
+
+    def completed(self, source: SourceClip) -> SourceClip:
+        """The source with its file of landmarks, where these are taken from files."""
+        if not isinstance(self.detector, LandmarkFiles):
+            return source
+        return replace(source, landmarks=self.detector.file_of(source.video, source.id))
 
     def _prepare(self, source: SourceClip, tracker: FaceTracker) -> list[ClipRow]:
         """Write the clips of a source; the tracker is led through it on the way.
@@ -253,6 +264,22 @@ def prepare_clip(
     """
     settings = settings or PrepareSettings()
     return ClipMaker(out, face, detector, settings, settings.fingerprint(face, detector.name))(source)
+
+
+def _of_surroundings(error: BaseException, source: SourceClip) -> bool:
+    """Whether a failure lies in the machine, its disks or rights, or a file beside the source, and may pass."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError | OSError) and not isinstance(cause, av.FFmpegError):
+            return True
+        cause = cause.__cause__
+    if not isinstance(error, DecodeError) or not (source.video.is_file() or source.video.is_dir()):
+        return False
+    try:
+        source_sha256(source)  # decoders call a bad disk by the names of a bad file
+    except OSError:
+        return True
+    return False
 
 
 @lru_cache

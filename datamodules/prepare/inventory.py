@@ -53,6 +53,11 @@ def remove_outdated(out: Path, source: str, attempt: Attempt) -> None:
         row = _row_of(out, _identity(out, path, _CLIP), source)
         if row is not None and _attempt(row) != attempt:
             path.unlink(missing_ok=True)
+    remove_skipped(out, source)
+
+
+def remove_skipped(out: Path, source: str) -> None:
+    """Forget that there is no clip of a source."""
     _skipped_path(out, source).unlink(missing_ok=True)
 
 

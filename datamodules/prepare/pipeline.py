@@ -15,6 +15,7 @@ import cv2
 import torch
 
 from datamodules.atomic import StoreError, store_error, sweep
+from datamodules.clip_store import clip_path
 from datamodules.manifest import MANIFEST, ClipRow, read_manifest, write_manifest
 from datamodules.prepare.clip import ClipMaker, PrepareSettings
 from datamodules.prepare.inventory import Attempt, find_result, remove_outdated, take_inventory, write_skipped
@@ -73,8 +74,9 @@ def prepare_corpus(
     """Prepare all sources that the store does not hold yet, then write its manifest and report.
 
     A source that was prepared with other settings, from a file of another size, or of which a clip is cut off is
-    prepared again. However it ends, nothing is half written, and the next call goes on: the store is then the same,
-    byte for byte, as if it had never been interrupted.
+    prepared again. Complete sources of the same settings that the store holds beside them, whose files are gone or on
+    another machine, stay and are indexed too. However it ends, nothing is half written, and the next call goes on: the
+    store is then the same, byte for byte, as if it had never been interrupted.
 
     Args:
         sources: from one of the functions of `sources`.
@@ -98,7 +100,10 @@ def prepare_corpus(
         sweep(out)
     whole = shard is None or shard.count == 1
     sources = sources if whole else shard.of(sources)  # type: ignore[union-attr]
+    sources = [maker.completed(source) for source in sources]
     report, missing = _already_there(sources, out, maker.fingerprint)
+    if whole:
+        _add_others(report, sources, out, maker.fingerprint)
     try:
         make_missing(maker, missing, report, workers, progress)
     except (StoreError, KeyboardInterrupt):
@@ -123,11 +128,17 @@ def is_prepared(
     """Whether `prepare_corpus` with the same arguments would have nothing to do."""
     if not (out / MANIFEST).is_file():
         return False
-    report, missing = _already_there(sources, out, clip_maker(out, face, settings, detector).fingerprint)
+    maker = clip_maker(out, face, settings, detector)
+    report, missing = _already_there([maker.completed(source) for source in sources], out, maker.fingerprint)
     try:
-        return not missing and {row.id for row in report.rows} == {row.id for row in read_manifest(out)}
+        manifest = read_manifest(out)
     except ValueError:  # of an older version
         return False
+    wanted = {row.id for row in report.rows}
+    held = all(
+        row.settings == maker.fingerprint and (row.id in wanted or clip_path(out, row.id).is_file()) for row in manifest
+    )
+    return not missing and held and wanted <= {row.id for row in manifest}
 
 
 def merge_store(
@@ -207,6 +218,16 @@ def _already_there(sources: Sequence[SourceClip], out: Path, fingerprint: str) -
     return report, missing
 
 
+def _add_others(report: Report, sources: Sequence[SourceClip], out: Path, fingerprint: str) -> None:
+    """Add the complete sources in the store that were made alike but are not here: gone, or of another machine."""
+    here = {source.id for source in sources}
+    for name, result in take_inventory(out).results.items():
+        made = result.rows[0] if result.rows else result.skipped[0]
+        if name not in here and made.settings == fingerprint:
+            report.add(result)
+            report.reused += len(result.rows)
+
+
 def make_missing(maker: ClipMaker, missing: Sequence[SourceClip], report: Report, workers: int, progress: bool) -> None:
     """Prepare the missing sources and add what comes of them to the report."""
     report.workers = min(workers, len(missing))
@@ -251,7 +272,7 @@ class _Work:
             remove_outdated(out, source.id, attempt)
         with _one_thread():
             result = self.maker(source)
-        if not result.rows:
+        if not result.rows and result.lasting:
             write_skipped(out, result.skipped[0])
         return result
 

@@ -52,11 +52,13 @@ class SourceResult:
         source: id of the source.
         rows: of the clips, parts 1 to n. skipped: one if there are no rows; spans of a used source that are in no clip
             are named by `dropped` of its first row.
+        lasting: whether the reason is the source's own; else it is tried again by the next run.
     """
 
     source: str
     rows: list[ClipRow] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    lasting: bool = True
 
 
 @dataclass(frozen=True)

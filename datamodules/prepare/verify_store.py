@@ -12,7 +12,7 @@ from datamodules.atomic import sweep
 from datamodules.clip_store import clip_path, verify_clip
 from datamodules.manifest import ClipRow
 from datamodules.prepare.clip import PrepareSettings
-from datamodules.prepare.inventory import Inventory, take_inventory
+from datamodules.prepare.inventory import Inventory, remove_skipped, take_inventory
 from datamodules.prepare.pipeline import Labels, clip_maker, make_missing, write_index, writing
 from datamodules.prepare.progress import PreparationProgress
 from datamodules.prepare.report import Report, Skipped, SourceResult
@@ -34,7 +34,8 @@ def verify_store(
 ) -> Report:
     """Hash all clips and sources of a store, prepare again what is damaged, missing or outdated, and index it anew.
 
-    A whole clip whose source is gone stays. A damaged one whose source is gone is named as lost and left out.
+    Sources that were skipped are tried again. A whole clip whose source is gone stays. A damaged one whose source is
+    gone is named as lost and left out.
 
     Args:
         sources, out, face, workers, progress, settings, detector, split: as of `prepare_corpus`.
@@ -49,6 +50,7 @@ def verify_store(
     maker = clip_maker(out, face, settings, detector)
     with writing(out):
         sweep(out)
+    sources = [maker.completed(source) for source in sources]
     present = {source.id: source for source in sources}
     inventory = take_inventory(out)
     good = _hashed(out, inventory, present, maker.fingerprint, workers, progress)
@@ -58,7 +60,8 @@ def verify_store(
         report.add(result)
     report.reused = len(report.rows)
     missing = [source for source in sources if source.id not in good]
-    held = {*inventory.results, *inventory.incomplete, *map(_source_of, inventory.damaged), *inventory.damaged}
+    with_clips = [name for name, result in inventory.results.items() if result.rows]
+    held = {*with_clips, *inventory.incomplete, *map(_source_of, inventory.damaged), *inventory.damaged}
     report.repaired = [source.id for source in missing if source.id in held]
     with writing(out):
         for source in missing:
@@ -96,12 +99,14 @@ def _hashed(
         if result.rows:
             paths = [clip_path(out, row.id) for row in result.rows]
             held.append(_Held(name, paths, result.rows[0].sha256, source))
-        elif source is not None:
-            good[name] = result
+        elif source is None:
+            good[name] = result  # what there was to say of it; one that is still there is tried again
     sizes = {each.id: sum(path.stat().st_size for path in each.paths) for each in held}
     with PreparationProgress("verifying", len(held), sum(sizes.values()), progress) as shown:
         for each, whole in map_in_processes(_start, (), held, min(workers, len(held))):
-            if whole is True:
+            if isinstance(whole, Exception):
+                raise whole
+            if whole:
                 good[each.id] = inventory.results[each.id]
             shown.advance(sizes[each.id], 0)
     return good
@@ -114,7 +119,10 @@ def _start() -> Callable[[_Held], bool]:
 def _is_whole(held: _Held) -> bool:
     if not all(verify_clip(path) for path in held.paths):
         return False
-    return held.source is None or source_sha256(held.source) == held.sha256
+    try:
+        return held.source is None or source_sha256(held.source) == held.sha256
+    except OSError:
+        return True  # the source cannot be read at present, which is no reason to give up its clips
 
 
 def _lost(inventory: Inventory, good: dict[str, SourceResult], present: dict[str, SourceClip]) -> set[str]:
@@ -131,6 +139,7 @@ def _remove(out: Path, source: str, inventory: Inventory) -> None:
     clips = [row.id for row in result.rows] if result is not None else []
     for clip in [*clips, *(clip for clip in inventory.damaged if source in (clip, _source_of(clip)))]:
         clip_path(out, clip).unlink(missing_ok=True)
+    remove_skipped(out, source)
 
 
 def _source_of(clip: str) -> str:

@@ -8,6 +8,7 @@ a second, pixel centres at integers; NaN, or nothing in a .csv, where there is n
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from jaxtyping import Float32
 from model_zoo.face.detector import NUM_LANDMARKS, Box, Frame, Landmarks
 
 _COLUMNS = [f"{axis}_{index}" for index in range(NUM_LANDMARKS) for axis in "xy"]
+
+
+class NoLandmarks(ValueError, FileNotFoundError):
+    """A video has no file of landmarks."""
 
 
 class LandmarkFiles:
@@ -27,7 +32,9 @@ class LandmarkFiles:
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = None if folder is None else Path(folder).expanduser()
-        self.name = "landmark files"
+        where = "beside the videos" if self.folder is None else str(self.folder.resolve())
+        digest = hashlib.sha256(where.encode(errors="surrogateescape")).hexdigest()
+        self.name = f"landmark files {digest[:12]}"  # other folders hold other landmarks
 
     def detect(self, frame: Frame) -> list[Box]:
         """No face: who they are and where is for the files to say."""
@@ -36,6 +43,14 @@ class LandmarkFiles:
     def landmarks(self, frame: Frame, box: Box) -> Landmarks:
         """None."""
         return np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
+
+    def file_of(self, video: Path, identity: str) -> Path | None:
+        """The file of a source, if there is one."""
+        return next((path for path in self._candidates(video, identity) if path.is_file()), None)
+
+    def _candidates(self, video: Path, identity: str) -> list[Path]:
+        stem = video.parent / video.stem if self.folder is None else self.folder / identity
+        return [stem.parent / f"{stem.name}{suffix}" for suffix in (".npy", ".csv")]
 
     def of(
         self, video: Path, identity: str, num_frames: int, scale: tuple[float, float] = (1.0, 1.0)
@@ -52,13 +67,13 @@ class LandmarkFiles:
             px of the frames; rows of NaN where there is no face.
 
         Raises:
-            ValueError: there is no file, or it does not fit the video; one line that says what was expected.
+            NoLandmarks: there is no file.
+            ValueError: it does not fit the video; one line that says what was expected.
         """
-        stem = video.parent / video.stem if self.folder is None else self.folder / identity
-        paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".npy", ".csv")]
-        path = next((path for path in paths if path.is_file()), None)
+        path = self.file_of(video, identity)
         if path is None:
-            raise ValueError(f"no landmarks: expected {paths[0]} or {paths[1].name}")
+            npy, table = self._candidates(video, identity)
+            raise NoLandmarks(f"no landmarks: expected {npy} or {table.name}")
         landmarks = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
         expected = (num_frames, NUM_LANDMARKS, 2)
         if landmarks.shape != expected:

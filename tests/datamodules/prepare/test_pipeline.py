@@ -1,5 +1,7 @@
 """A raw corpus to a clip store: the truth comes back, broken clips are skipped, and a second run does what is left."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,11 @@ from datamodules.prepare.clip import PrepareSettings, prepare_clip
 from datamodules.prepare.clip_frames import ClipFrames
 from datamodules.prepare.clip_sound import to_int16
 from datamodules.prepare.inventory import read_skipped
+from datamodules.prepare.media import DecodeError
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import scan_grid
 from model_zoo.face.detector import DlibDetector
+from model_zoo.face.landmark_files import LandmarkFiles
 from model_zoo.functional.camera import apply_similarity
 from tests.datamodules.fake_corpus import (
     NumberDetector,
@@ -190,6 +194,71 @@ def test_broken_clips_are_skipped_with_a_reason_and_not_tried_again(corpus, tmp_
     assert len(again.skipped) == 4
 
 
+def test_what_may_pass_is_told_and_tried_again(corpus, tmp_path, monkeypatch):
+    sources, read = scan_grid(corpus), clip_stage.read_audio
+    troubles = {"a": OSError(errno.EIO, "Input/output error"), "b": MemoryError()}
+
+    def troubled(path, *arguments):
+        if path.stem in troubles:
+            raise troubles[path.stem]
+        return read(path, *arguments)
+
+    monkeypatch.setattr(clip_stage, "read_audio", troubled)
+    first = prepare_corpus(sources, tmp_path, FACE, 0, False, detector=DETECTOR)
+    assert [skipped.id for skipped in first.skipped] == ["s1/a", "s1/b"]
+    assert "Input/output error" in first.skipped[0].reason
+    assert not list(tmp_path.rglob("*.skipped.json"))
+    assert not is_prepared(sources, tmp_path, FACE, detector=DETECTOR)
+    monkeypatch.undo()
+    assert len(prepare_corpus(sources, tmp_path, FACE, 0, False, detector=DETECTOR).rows) == 3
+
+
+def test_a_file_that_cannot_be_opened_is_tried_again(corpus, tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise DecodeError("not readable as video (Permission denied)")
+
+    def no_right(source):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    source = scan_grid(corpus)[0]
+    monkeypatch.setattr(clip_stage, "read_audio", denied)
+    assert prepare_clip(source, tmp_path, FACE, DETECTOR).lasting  # the file itself can be read: it is broken
+    monkeypatch.setattr(clip_stage, "source_sha256", no_right)
+    assert not prepare_clip(source, tmp_path, FACE, DETECTOR).lasting
+
+
+def test_landmark_files_count_among_the_source(corpus, tmp_path):
+    found, out, sources = tmp_path / "found", tmp_path / "store", scan_grid(corpus)
+    (found / "s1").mkdir(parents=True)
+    np.save(found / "s1/a.npy", TRUTH)
+    np.save(found / "s1/b.npy", TRUTH[:25])
+    how = {"progress": False, "detector": LandmarkFiles(found)}
+    report = prepare_corpus(sources, out, FACE, 0, **how)
+    assert [skipped.id for skipped in report.skipped] == ["s2/c"]
+    (found / "s2").mkdir()
+    np.save(found / "s2/c.npy", TRUTH[:30])  # comes later
+    assert [row.id for row in prepare_corpus(sources, out, FACE, 0, **how).rows] == ["s1/a", "s1/b", "s2/c"]
+    assert is_prepared(sources, out, FACE, detector=LandmarkFiles(found))
+    assert not is_prepared(sources, out, FACE, detector=LandmarkFiles(tmp_path))
+    np.save(found / "s1/b.npy", TRUTH[:25].astype(np.float64))  # of another size
+    assert not is_prepared(sources, out, FACE, detector=LandmarkFiles(found))
+
+
+def test_complete_clips_of_other_sources_stay_indexed(corpus, tmp_path):
+    sources = scan_grid(corpus)
+    everything = [source.id for source in sources]
+    prepare_corpus(sources[:2], tmp_path, FACE, 0, False, detector=DETECTOR)
+    prepare_corpus(sources[2:], tmp_path, FACE, 0, False, detector=DETECTOR)
+    assert [row.id for row in ClipStore(tmp_path).manifest] == everything
+    assert is_prepared(sources[:1], tmp_path, FACE, detector=DETECTOR)
+    changed = PrepareSettings(jpeg_quality=80)
+    prepare_corpus(sources[:1], tmp_path, FACE, 0, False, changed, DETECTOR)
+    assert [row.id for row in ClipStore(tmp_path).manifest] == everything[:1]  # clips of one making alone
+    prepare_corpus(sources[:1], tmp_path, FACE, 0, False, detector=DETECTOR)
+    clip_path(tmp_path, everything[2]).unlink()
+    assert not is_prepared(sources[:1], tmp_path, FACE, detector=DETECTOR)  # the manifest names what is not there
+
+
 def test_nothing_usable_is_an_error_of_one_line(corpus, tmp_path):
     with pytest.raises(ValueError, match="none of 3 sources could be prepared; s1/a: no face found"):
         prepare_corpus(scan_grid(corpus), tmp_path, FACE, 0, False, detector=BLIND)
@@ -234,12 +303,13 @@ def test_settings_and_face_change_the_fingerprint():
     prints = {
         PrepareSettings().fingerprint(FACE, "dlib"),
         PrepareSettings(num_cepstra=28).fingerprint(FACE, "dlib"),
-        PrepareSettings(consent="asked").fingerprint(FACE, "dlib"),
+        PrepareSettings(smoothing=9.0).fingerprint(FACE, "dlib"),
         PrepareSettings().fingerprint(other, "dlib"),
         PrepareSettings().fingerprint(FACE, "another"),
     }
     assert len(prints) == 5
     assert PrepareSettings().fingerprint(fake_face(), DlibDetector.name) in prints
+    assert PrepareSettings("self", "the author").fingerprint(FACE, "dlib") in prints  # changes no pixel
 
 
 def test_full_scale_sound_does_not_wrap():

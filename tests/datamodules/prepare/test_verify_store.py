@@ -145,6 +145,16 @@ def test_verification_notices_a_source_that_has_changed(corpus, store, tmp_path)
     assert {clip for clip in before if after[clip] != before[clip]} == {"s2/d"}
 
 
+def test_verification_tries_skipped_sources_again(corpus, store, whole):
+    record = store / "s1/silent.skipped.json"
+    told = json.loads(record.read_text())
+    record.write_text(json.dumps(told | {"reason": "not so any more"}))
+    report = verify_store(scan_grid(corpus), store, FACE, 0, **HOW)
+    assert [skipped.reason for skipped in report.skipped] == ["no sound"]
+    assert report.repaired == []
+    assert files(store) == files(whole)
+
+
 def test_verification_notices_other_words(corpus, store, tmp_path):
     root = shutil.copytree(corpus, tmp_path / "raw")
     words = root / "alignments/s2/d.align"
