@@ -13,12 +13,14 @@ from enum import StrEnum, auto
 import numpy as np
 from jaxtyping import Float, Float32
 
-from datamodules.prepare.decode import SAMPLES_PER_FRAME
+from datamodules.prepare.decode import SAMPLES_PER_FRAME, fit_length
 from model_zoo.face.detector import Box, Landmarks
 from model_zoo.face.identity import SAME_PERSON, Chip, describe
 
 _MIN_TRACK = 5  # frames; shorter ones are what is left of doubtful moments
 _LIP_SMOOTHING = 5  # frames, over which lip motion and loudness are averaged before they are compared
+HELD_TRACKS = 64  # that keep their pictures, 135 kB each; older ones only what these say
+_SOUND_BLOCK = 1500  # frames whose sound is squared at once
 _LIPS, _EYES = (62, 66), (36, 45)
 
 
@@ -31,7 +33,7 @@ class Track:
         rows: landmarks of each frame since, px; NaN where it was hidden.
         box: where it was last seen, px.
         patch: its eyes and nose at the last check.
-        chips: pictures of it, to tell people apart.
+        chips: pictures of it, to tell people apart. description: what they say, once that was worked out.
         vouched: how many of the rows a check, or likeness to the last check, speaks for.
         agreed: frame of the last check that saw it.
         alike: whether it looks in this frame as it did then. trusted: whether the last check saw it.
@@ -46,6 +48,7 @@ class Track:
     agreed: int
     alike: bool = True
     trusted: bool = True
+    description: np.ndarray | None = None
 
     @property
     def stop(self) -> int:
@@ -56,6 +59,13 @@ class Track:
     def landmarks(self) -> Float32[np.ndarray, "N 68 2"]:
         """Landmarks of frames start..stop-1, px; NaN where it was hidden."""
         return np.stack(self.rows[: self.vouched]) if self.vouched else np.empty((0, 68, 2), np.float32)
+
+    def described(self) -> np.ndarray:
+        """What its pictures say of who it is, in their place from now on."""
+        if self.description is None:
+            self.description = np.mean([describe(chip) for chip in self.chips], axis=0)
+            self.chips = []
+        return self.description
 
 
 @dataclass
@@ -76,6 +86,12 @@ class Tracks:
     num_frames: int = 0
     height: int = 0
     width: int = 0
+
+    def add(self, track: Track) -> None:
+        """Take a new track; that of `HELD_TRACKS` before gives up its pictures."""
+        self.tracks.append(track)
+        if len(self.tracks) > HELD_TRACKS:
+            self.tracks[-1 - HELD_TRACKS].described()
 
     def most_faces(self, start: int, stop: int) -> int:
         """Most faces that were seen at once in frames start..stop-1."""
@@ -146,7 +162,7 @@ def find_people(tracks: Sequence[Track], shortest: int = _MIN_TRACK) -> list[Per
         return [Person(ordered)]  # nobody to be taken for: no description needed
     people: list[Person] = []
     for track in ordered:
-        description = np.mean([describe(chip) for chip in track.chips], axis=0)
+        description = track.described()
         distances = [
             min(float(np.linalg.norm(description - other)) for other in person.descriptions)
             if person.could_have(track)
@@ -176,9 +192,12 @@ def _centrality(face: Float32[np.ndarray, "T 68 2"], height: int, width: int) ->
 
 def _loudness(sound: Float[np.ndarray, "N"], num_frames: int) -> Float[np.ndarray, "T"]:
     """Log energy of the sound of every frame; constant where there is none."""
-    wanted = num_frames * SAMPLES_PER_FRAME
-    samples = np.pad(sound[:wanted], (0, max(0, wanted - len(sound)))).reshape(num_frames, SAMPLES_PER_FRAME)
-    return np.log10(np.square(samples, dtype=np.float64).mean(1) + 1e-6)
+    energy = np.empty(num_frames)
+    for start in range(0, num_frames, _SOUND_BLOCK):
+        stop = min(start + _SOUND_BLOCK, num_frames)
+        samples = fit_length(sound[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME], stop - start)
+        energy[start:stop] = np.square(samples.reshape(-1, SAMPLES_PER_FRAME), dtype=np.float64).mean(1)
+    return np.log10(energy + 1e-6)
 
 
 def _lips_in_step(face: Float32[np.ndarray, "T 68 2"], loudness: Float[np.ndarray, "T"]) -> float:
@@ -192,5 +211,5 @@ def _lips_in_step(face: Float32[np.ndarray, "T 68 2"], loudness: Float[np.ndarra
         return 0.0
     window = np.ones(_LIP_SMOOTHING) / _LIP_SMOOTHING
     motion = np.convolve(np.where(there, motion, 0), window, "same")
-    loudness = np.convolve(loudness, window, "same")[there]
+    loudness = np.convolve(loudness - loudness.mean(), window, "same")[there]  # about 0, as what lies beyond the ends
     return float(((loudness - loudness.mean()) * motion[there]).sum())

@@ -96,7 +96,8 @@ class FaceTracker:
             if number in match and track.alike:
                 track.trusted, track.agreed, track.vouched = True, index, len(track.rows)
                 track.patch = _patch(frame, track.rows[-1])
-                if len(track.chips) < NUM_CHIPS and index - track.start >= self.check_every:
+                wanted = track.description is None and len(track.chips) < NUM_CHIPS
+                if wanted and index - track.start >= self.check_every:
                     track.chips.append(face_chip(frame, track.rows[-1]))
                 still.append(track)
             elif number in match:
@@ -131,7 +132,7 @@ class FaceTracker:
             return  # no face after all, or one that is followed already
         track = Track(index, [landmarks], box, _patch(frame, landmarks), [face_chip(frame, landmarks)], 1, index)
         self._live.append(track)
-        self.found.tracks.append(track)
+        self.found.add(track)
 
     def _part_collided(self) -> None:
         """Two tracks on one face: one has slid over from its own, nobody knows which; both end."""

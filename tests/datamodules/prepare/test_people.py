@@ -1,6 +1,7 @@
 """One person is kept: not whoever stands where they were."""
 
 import os
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 
@@ -95,6 +96,38 @@ def test_the_choice_is_a_setting(detector):
     assert np.nanmedian(middle_of(chosen_face(track_faces(still, detector), "talking", SILENCE))) == pytest.approx(
         190, abs=15
     )
+
+
+def test_loudness_takes_little_memory_and_ends_in_silence():
+    sound = np.random.default_rng(0).normal(0, 0.1, 4000 * 640).astype(np.float32)
+    whole = np.log10(np.square(sound.reshape(4000, 640), dtype=np.float64).mean(1) + 1e-6)
+    tracemalloc.start()
+    found = people._loudness(sound, 4100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found[:4000], whole, rtol=1e-12)
+    assert (found[4000:] == -6).all()
+    assert peak < 12 * 2**20  # the whole sound takes 20 MB in float64
+    assert len(people._loudness(SILENCE, 3)) == 3
+
+
+def test_pictures_of_old_tracks_are_given_up_and_their_people_known_all_the_same(detector):
+    """A cut every six frames, Anna and Ben by turns."""
+
+    class EverySixFrames:
+        def __init__(self):
+            self.count = -1
+
+        def update(self, frame):
+            self.count += 1
+            return self.count % 6 == 0
+
+    shots = [scene((picture(ANNA if shot % 2 else BEN), 190)) for shot in range(people.HELD_TRACKS + 10)]
+    seen = track_faces((frame for frame in shots for _ in range(6)), detector, EverySixFrames())
+    assert len(seen.tracks) == len(shots)
+    assert [bool(track.chips) for track in seen.tracks] == [False] * 10 + [True] * people.HELD_TRACKS
+    found = [{track.start // 6 % 2 for track in person.tracks} for person in find_people(seen.tracks)]
+    assert sorted(found, key=min) == [{0}, {1}]
 
 
 def test_nobody_is_nan():
