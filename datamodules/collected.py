@@ -21,4 +21,4 @@ class CollectedDataModule(CorpusDataModule):
 
     def scan(self) -> list[SourceClip]:
         """Find the takes."""
-        return scan_collected(self.root)
+        return scan_collected(self.raw_root())

@@ -6,6 +6,7 @@ The corpora themselves (`grid`, `collected`) say how their clips are found and h
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from datamodules.batch import CROP_UNITS
 from datamodules.clip_store import ClipStore
 from datamodules.hearing import Hearing
 from datamodules.loader import BatchLoader
-from datamodules.manifest import ClipRow
+from datamodules.manifest import MANIFEST, ClipRow
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import check_consent
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
@@ -40,6 +41,8 @@ from model_zoo.face.detector import DlibDetector, FaceDetector
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.face.procedural import cache_folder
 from model_zoo.functional.mfcc import FRAMES_PER_VIDEO_FRAME
+
+log = logging.getLogger(__name__)
 
 SAMPLES_PER_FRAME = 640  # 16 kHz, 25 frames a second
 SEGMENT = 16  # consecutive windows that are decoded together, from 22 crops
@@ -59,7 +62,7 @@ class CorpusDataModule(pl.LightningDataModule):
     trainer stands. Validation and test: the held-out clips in order, chunks of consecutive frames of one clip.
 
     Args:
-        root: raw corpus.
+        root: raw corpus; None: `store_root` is opened as it is and never written.
         cache_root: prepared corpora go below it, one folder for each root, face and settings; None: the user's cache.
         store_root: the prepared corpus itself instead, or the URL of one for fsspec, which is only read.
         face: the model that is fitted.
@@ -95,7 +98,7 @@ class CorpusDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        root: Path | str,
+        root: Path | str | None,
         cache_root: Path | str | None,
         face: MorphableFace,
         kind: Kind = "joint",
@@ -120,7 +123,10 @@ class CorpusDataModule(pl.LightningDataModule):
         normalise_speakers: bool = False,
     ) -> None:
         super().__init__()
-        self.root, self.face, self.kind = Path(root), face, kind
+        if root is None and store_root is None:
+            raise ValueError("neither a raw corpus nor a clip store is given")
+        self.root = None if root is None else Path(root).expanduser()
+        self.face, self.kind = face, kind
         self.crop_size, self.batch_size, self.num_workers = crop_size, batch_size, num_workers
         self.prepare_workers = available_cores() if prepare_workers is None else prepare_workers
         self.split = split or self.default_split
@@ -136,14 +142,24 @@ class CorpusDataModule(pl.LightningDataModule):
         self.detector, self.progress = detector or DlibDetector(), progress
         self.hearing, self.normalise_speakers = hearing or Hearing(), normalise_speakers
         cache = cache_folder() / "clips" if cache_root is None else Path(cache_root).expanduser()
-        self.store_root = cache / self._store_name() if store_root is None else store_root
+        self.store_root = cache / self._store_name(self.root) if store_root is None else store_root
         if not is_url(self.store_root):
             self.store_root = Path(self.store_root).expanduser()
 
-    def _store_name(self) -> str:
-        where = str(self.root.expanduser().resolve())
+    def _store_name(self, root: Path) -> str:
+        where = str(root.resolve())
         fingerprint = self.settings.fingerprint(self.face, self.detector.name)
-        return f"{self.root.name}-{hashlib.sha256((where + fingerprint).encode()).hexdigest()[:12]}"
+        return f"{root.name}-{hashlib.sha256((where + fingerprint).encode()).hexdigest()[:12]}"
+
+    def raw_root(self) -> Path:
+        """Folder of the raw corpus.
+
+        Raises:
+            ValueError: there is only a store.
+        """
+        if self.root is None:
+            raise ValueError(f"{self.store_root}: give the raw corpus too, data.root=<folder>")
+        return self.root
 
     def scan(self) -> list[SourceClip]:
         """Find the raw clips.
@@ -154,12 +170,17 @@ class CorpusDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def prepare_data(self) -> None:
-        """Prepare what is not prepared yet. Lightning calls this on one process of each machine.
+        """Prepare what is not prepared yet, unless there are only prepared clips to be had.
+
+        Lightning calls this on one process of each machine.
 
         Raises:
             ValueError: `settings` name no basis of consent for a corpus of people.
         """
-        if is_url(self.store_root):
+        if is_url(self.store_root) or self.root is None:
+            return
+        if not self.root.exists() and (Path(self.store_root) / MANIFEST).is_file():
+            log.info("%s is missing: %s is used as it is", self.root, self.store_root)
             return
         sources, how = self.scan(), (self.face, self.prepare_workers, self.progress, self.settings, self.detector)
         if is_prepared(sources, self.store_root, self.face, self.settings, self.detector):
@@ -247,7 +268,8 @@ class CorpusDataModule(pl.LightningDataModule):
     def describe(self) -> str:
         """One line for people."""
         return (
-            f"{self.corpus} at {self.root}: {self.num_speakers} speaker{'s' * (self.num_speakers != 1)}, "
+            f"{self.corpus} at {self.root or self.store_root}: "
+            f"{self.num_speakers} speaker{'s' * (self.num_speakers != 1)}, "
             f"{len(self.train_clips)} clips train, {len(self.test_clips)} are held out ({self.num_test_frames} frames)"
         )
 

@@ -19,4 +19,4 @@ class FolderDataModule(CorpusDataModule):
 
     def scan(self) -> list[SourceClip]:
         """Find the videos."""
-        return scan_folder(self.root)
+        return scan_folder(self.raw_root())

@@ -17,4 +17,4 @@ class GridDataModule(CorpusDataModule):
 
     def scan(self) -> list[SourceClip]:
         """Find the clips, in any of the usual packings."""
-        return scan_grid(self.root)
+        return scan_grid(self.raw_root())

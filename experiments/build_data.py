@@ -49,7 +49,7 @@ def build_face(config: Config) -> MorphableFace:
 
 
 def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataModule:
-    """The datamodule of a task, on `data.root` or on the synthetic corpus of the same layout.
+    """The datamodule of a task, on `data.root`, else on `data.store` as it is, else on the synthetic corpus.
 
     Raises:
         UserError: `data` names no corpus, or no basis of consent for footage of people.
@@ -59,8 +59,11 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
     detector = build_detector(config)
     kind = BATCH_KIND[task]
     module = DATA[data.corpus]
+    root = None if data.root is None else Path(data.root)
+    if root is None and data.store is None:
+        root = synthetic_corpus(config)
     return module(
-        root=Path(data.root).expanduser() if data.root is not None else synthetic_corpus(config),
+        root=root,
         cache_root=data.cache,
         store_root=data.store,
         face=face,
@@ -83,6 +86,12 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
         hearing=build_hearing(config, task),
         normalise_speakers=config.audio.normalise_speakers,
     )
+
+
+def is_synthetic(config: Config, data: CorpusDataModule) -> bool:
+    """Whether the opened data are the built-in corpus: made here, or found in a store of such clips alone."""
+    rows = data.store.manifest
+    return config.data.root is None and all(row.consent == Consent.synthetic for row in rows)
 
 
 def speech_batch(config: Config, task: Task) -> int:

@@ -73,17 +73,19 @@ def prepare(config: Config, action: Action) -> None:
     """Bring the corpus of a configuration into a clip store and say what came of it.
 
     Raises:
-        UserError: clips were lost.
+        UserError: there is nothing to prepare, or clips were lost.
     """
     data = build_data.build_data(config, Task.joint, build_data.build_face(config))
     if is_url(data.store_root):
         raise UserError(f"data.store={data.store_root}: prepare in a folder, then copy it to where it is read from")
     out = Path(data.store_root)
+    if data.root is None and not action.merge:
+        raise UserError(f"data.store={out}: give what is to be prepared into it, data.root=<folder>")
     if not action.merge:
         data.detector.detect(np.zeros((288, 360, 3), np.uint8))  # what it lacks is said here, not of every source
     how = (data.face, data.prepare_workers, data.progress, data.settings, data.detector)
     if action.merge:
-        sources = data.scan() if data.root.is_dir() else []
+        sources = data.scan() if data.root is not None and data.root.is_dir() else []
         report = merge_store(out, sources, data.labelled)
     elif action.verify:
         report = verify_store(data.scan(), out, *how, split=data.labelled)

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from experiments import build, registry, tables
 from experiments.articulation import articulation, by_viseme
-from experiments.build_data import build_data, build_face
+from experiments.build_data import build_data, build_face, is_synthetic
 from experiments.check_config import check_config
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
 from experiments.run_folder import RUN_FOLDER_VARIABLE, experiment_folder, make_run_folder
@@ -42,7 +42,7 @@ def run(config: Config) -> Path:
     check_config(config)
     face = build_face(config)
     parent = experiment_folder(config)  # before hours of preparation: can the results be written?
-    if config.data.root is None:
+    if config.data.root is None and config.data.store is None:
         log.info("no data.root given: training on the built-in SYNTHETIC corpus (computed voices and faces)")
     data = build_data(config, config.task, face)
     data.prepare_data()
@@ -99,7 +99,7 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
     data.setup("fit")
     module = build.build_module(config, task, data, face, trained)
     mode = wandb_mode(config)
-    tags = ["synthetic" if config.data.root is None else "real", config.data.corpus.value, config.scale.name]
+    tags = ["synthetic" if is_synthetic(config, data) else "real", config.data.corpus.value, config.scale.name]
     name = f"{run_folder.parent.name}/{run_folder.name}"
     loggers = build.build_loggers(config, task, folder, name, tags, mode)
     trainer = build.build_trainer(config, task, module, data, folder, loggers)
@@ -156,7 +156,7 @@ def _about(config: Config, task: Task, module: TalkinModule, data, name: str) ->
         "name": name,
         "task": task.value,
         "corpus": config.data.corpus.value,
-        "synthetic": config.data.root is None,
+        "synthetic": is_synthetic(config, data),
         "clips": len(data.test_clips),
         "frames": data.num_test_frames,
         "crop": config.scale.crop,

@@ -26,7 +26,7 @@ class Task(StrEnum):
 
 
 class Corpus(StrEnum):
-    """How raw files are laid out; without `data.root` a synthetic corpus is made, of GRID's layout or the collected."""
+    """How raw files are laid out; without `data.root` and `data.store` a synthetic corpus is made in that layout."""
 
     grid = auto()
     collected = auto()
@@ -123,7 +123,7 @@ class ScaleConfig:
 
 @dataclass
 class SyntheticConfig:
-    """The built-in corpus, made when `data.root` is not given."""
+    """The built-in corpus, made when neither `data.root` nor `data.store` is given."""
 
     speakers: int = 6
     sentences: int = 8  # a speaker
@@ -135,7 +135,7 @@ class DataConfig:
     """Where the clips come from and how they are split and loaded."""
 
     corpus: Corpus = MISSING
-    root: str | None = None  # folder of raw files; none: synthetic
+    root: str | None = None  # folder of raw files; none: `store` is read as it is, without one synthetic
     consent: str | None = None  # research-corpus, self, written or synthetic; recorded with every clip
     consent_reference: str | None = None  # licence, name or document by which that consent is found
     cache: str | None = None  # folder of prepared clip stores; none: the user's cache folder

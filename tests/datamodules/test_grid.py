@@ -1,5 +1,7 @@
 """The datamodules from raw files to batches, through Lightning's own loops, interrupted and not."""
 
+import shutil
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -16,6 +18,7 @@ from tests.datamodules.fake_corpus import (
     write_clip_file,
     write_grid,
 )
+from tests.datamodules.prepare.test_crash import files
 
 FACE = fake_face()
 TRUTH = true_landmarks(FACE, 0, 30)
@@ -63,6 +66,25 @@ def test_another_root_is_another_store(root, cache, tmp_path):
     here = GridDataModule(root, cache, FACE)
     assert here.store_root != GridDataModule(tmp_path, cache, FACE).store_root
     assert here.store_root.parent == cache
+
+
+def test_a_store_without_its_raw_corpus_is_opened_as_it_is(root, cache, tmp_path, caplog):
+    copy = shutil.copytree(root, tmp_path / "grid")
+    store = datamodule(copy, cache, store_root=tmp_path / "store").store_root
+    shutil.rmtree(copy)
+    before = files(store)
+    caplog.set_level("INFO")
+    assert datamodule(copy, cache, store_root=store).clip_ids == sorted(CLIPS)
+    assert [record.message for record in caplog.records] == [f"{copy} is missing: {store} is used as it is"]
+    alone = datamodule(None, cache, store_root=store)
+    assert alone.clip_ids == sorted(CLIPS)
+    assert str(store) in alone.describe()
+    assert datamodule(None, cache, store_root=f"file://{store}").clip_ids == sorted(CLIPS)
+    assert files(store) == before
+    with pytest.raises(ValueError, match="give the raw corpus too"):
+        alone.scan()
+    with pytest.raises(ValueError, match="neither"):
+        GridDataModule(None, cache, FACE)
 
 
 def test_statistics_are_those_of_the_training_clips(root, cache):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from datamodules.clip_store import ClipStore, clip_path
 from experiments import build_data
 from experiments.command_line import UserError
 from experiments.prepare import Action, Shard, main, parse_action
 from tests.datamodules.fake_corpus import NumberDetector, fake_face, true_landmarks, write_grid
+from tests.datamodules.prepare.test_crash import files
 
 TRUTH = true_landmarks(fake_face(), 0, 40)
 
@@ -127,6 +130,8 @@ def test_lost_clips_are_an_error_that_names_the_remedy(run, raw, tmp_path):
         ),
         (["data=folder", "data.root={raw}", "data.consent=self", "data.store={raw}/bob/text.mp4"], "cannot be written"),
         (["data=folder", "data.root={raw}", "data.consent=self", "data.store=s3://a/b"], "prepare in a folder"),
+        (["data=grid", "data.store={tmp}/none"], "none: give what is to be prepared into it, data.root="),
+        (["data=grid", "data.store={tmp}/none", "--verify"], "give what is to be prepared"),
         (["data=films", "data.root={raw}"], "does not exist"),
         (["data=grid", "data.root={raw}", "--shard", "0/0"], "give i/n with i from 1 to n"),
         (["data=grid", "data.root={raw}", "--shard=5/4"], "give i/n with i from 1 to n"),
@@ -160,6 +165,25 @@ def test_grid_states_its_licence_and_synthetic_people_need_no_consent(raw):
     assert settings("data=collected").consent == "synthetic"
     other = settings("data=folder", f"data.root={raw}", "data.consent=self", "data.choice=talking")
     assert (other.choice, other.correct_offset) == ("talking", False)
+
+
+def test_a_store_alone_gets_no_synthetic_clips(run, raw, tmp_path):
+    from experiments.command_line import check_overrides
+    from experiments.schema import Task, register
+
+    store = tmp_path / "store"
+    run(*folder(raw, store))
+    register()
+    config = OmegaConf.to_object(check_overrides(["+exp=grid_joint", "data=grid", f"data.store={store}"]))
+    before = files(store)
+    data = build_data.build_data(config, Task.joint, fake_face())
+    data.prepare_data()
+    data.store = ClipStore(data.store_root)
+    assert not build_data.is_synthetic(config, data)
+    assert files(store) == before
+    assert not (tmp_path / "cache").exists()
+    data.store.manifest = [replace(row, consent="synthetic") for row in data.store.manifest]
+    assert build_data.is_synthetic(config, data)
 
 
 def test_flags():
