@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -117,8 +118,9 @@ def _locked_file(folder: Path) -> BinaryIO:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            if folder.exists() and not folder.is_dir():
-                raise
+            with suppress(FileNotFoundError):  # asked once: others make and remove it meanwhile
+                if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                    raise
             continue  # it was there, and another process has just removed it
         try:
             descriptor, name = tempfile.mkstemp(dir=folder)
