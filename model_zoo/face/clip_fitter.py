@@ -7,6 +7,7 @@ Shape legend: C clips, N frames of all clips end to end, L landmarks (68), R row
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from model_zoo.face.clip_solver import (
 )
 from model_zoo.face.contour import LEFT_JAW, RIGHT_JAW, SLIDING_YAW, Contour, turned_away
 from model_zoo.face.joint_minimum import Preconditioner, Problem, minimise, reweight
-from model_zoo.face.morphable import MorphableFace
+from model_zoo.face.morphable import NUM_LANDMARKS, MorphableFace
 from model_zoo.functional.camera import POSE_DIM
 
 _HIDING_YAW = (10.0, 25.0)  # degrees over which the jaw of the far side fades out where it does not slide
@@ -35,16 +36,17 @@ _EXPRESSION_STEP = 1.0  # standard deviation of a change between frames, in thos
 _POSE_STEP = 0.1  # the same in rad, eye distances, log scale
 _MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
 _MIN_FREE = 0.1  # of the residuals are taken to tell of the noise, however few they are
-_SHAPE_FRAMES = (16, 256)  # evenly spaced, an eighth of the clip within these limits, tell shape and noise
+_SHAPE_FRAMES = (16, 64)  # evenly spaced, an eighth of the clip within these limits, tell shape and noise
 _PIECE = 128  # frames solved at once when the shape is known; few enough to stay in cache
 _PIECE_MARGIN = 16  # frames by which pieces overlap, for smoothness across their ends
 _OUTLINE_WEIGHT = 0.1  # of a landmark on the outline: how high it sits there is known less well
 _MAX_STEPS = 30
 _MAX_CHOICES = 10  # steps after which the outline's vertices stay, lest neighbours take turns
 _TOLERANCE = 0.05  # shape and noise are found when landmarks move by less than this part of the noise (RMS)
-# Frames; more of them keep the minimum of each frame given the shape. The joint one needs 40 kB a frame, and 256 frames
+# Frames; more of them keep the minimum of each frame given the shape. The joint one needs 40 kB a frame, and 64 frames
 # leave little to be learned about the shape.
-_MOST_TOGETHER = 4500
+_MOST_TOGETHER = 1000
+_BLOCK = 1024  # frames that are projected at once where none needs the others
 _ROUGHLY = 0.3  # the same for frames given the shape, which need only be near
 
 
@@ -56,7 +58,7 @@ class Given(NamedTuple):
     trust: Float[Tensor, "N L"]  # weights for a first pose
     time: Int[Tensor, "N"]  # number of the frame in its clip
 
-    def take(self, which: Int[Tensor, "n"]) -> Given:
+    def take(self, which: Int[Tensor, "n"] | slice) -> Given:
         """Some of the frames."""
         return Given(*(value[which] for value in self))
 
@@ -164,16 +166,30 @@ class ClipFitter(NamedTuple):
 
         Without `root` only the weights.
         """
+        if root is None:
+            parts = in_blocks(given, clips, state)
+            return state, torch.cat([self._weight(*self._problem(*part, noise), part[2]) for part in parts])
+        problem, owner = self._problem(given, clips, state, noise)
+        here = view(problem.model, state, clips)
+        schur = solution.schur_factor * share.sqrt()[:, None, None]
+        state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))
+        return state, self._weight(problem, owner, state)
+
+    def _problem(
+        self, given: Given, clips: Clips, state: ClipState, noise: Float[Tensor, "C"]
+    ) -> tuple[Problem, Int[Tensor, "R"]]:
+        """What is to be minimised, and the landmark that each of its rows stands for."""
         compared = self._compare(given, clips, state)
         prior = _prior(given, clips, len(self.model.expression))
         problem = Problem(compared.model, clips, compared.points, compared.visible, noise.square(), prior)
-        if root is not None:
-            here = view(compared.model, state, clips)
-            schur = solution.schur_factor * share.sqrt()[:, None, None]
-            state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))
-        weights = problem.weights(view(compared.model, state, clips)) * noise.square()[clips.clip, None]
-        weight = weights.new_zeros(given.present.shape).index_add_(1, compared.owner, weights)
-        return state, weight
+        return problem, compared.owner
+
+    @staticmethod
+    def _weight(problem: Problem, owner: Int[Tensor, "R"], state: ClipState) -> Float[Tensor, "N L"]:
+        """Weight of each of the 68 landmarks, without unit."""
+        clips = problem.clips
+        weights = problem.weights(view(problem.model, state, clips)) * problem.variance[clips.clip, None]
+        return weights.new_zeros(len(weights), NUM_LANDMARKS).index_add_(1, owner, weights)
 
     def _minimise(
         self,
@@ -255,6 +271,19 @@ class ClipFitter(NamedTuple):
             torch.cat((own, owner)),
             torch.cat((given.points, given.points[..., owner]), -1),
             torch.cat((visible * (1 - taken), _OUTLINE_WEIGHT * visible[:, owner] * chosen), -1),
+        )
+
+
+def in_blocks(given: Given, clips: Clips, state: ClipState) -> Iterator[tuple[Given, Clips, ClipState]]:
+    """Successive frames of all clips, for what needs much memory a frame."""
+    for start in range(0, len(given.points), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        clip = clips.clip[block]
+        counts = torch.bincount(clip, minlength=len(clips.lengths)).tolist()
+        yield (
+            given.take(block),
+            Clips(tuple(counts), clip),
+            ClipState(state.shape, *(value[block] for value in state[1:])),
         )
 
 

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model_zoo.face.clip_fitter import ClipFitter, Given
+from model_zoo.face.clip_fitter import ClipFitter, Given, in_blocks
 from model_zoo.face.clip_solver import Clips, ClipState, initial_pose, view
 from model_zoo.face.morphable import NUM_EXPRESSION, NUM_LANDMARKS, NUM_SHAPE, MorphableFace
 from model_zoo.functional.camera import rotation_matrix, rotation_vector
@@ -49,7 +49,7 @@ _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _POSE_ROUNDS = 4  # of reweighting for the first pose
 _MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
-_SCREENED = 4096  # frames at once, which bounds the memory that it takes
+_SCREENED = 512  # frames at once, which bounds the memory that it takes
 _TOGETHER = {"cpu": 512, "cuda": 32_768}  # frames; clips beyond that are solved in turn, to stay in cache and memory
 
 
@@ -154,10 +154,14 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
         chosen = torch.cat([own & bool(waits) for own, waits in zip(valid_of, pending, strict=True)])
         frames = chosen.nonzero()[:, 0]
         members = Clips.of([int(valid_of[number].sum()) for number in numbers], points.device)
-        given = Given(points[frames], present[frames], trust[frames], time[frames])
+        given = Given(points, present, trust, time)
+        if len(frames) < len(points):
+            given = given.take(frames)
         state, noise, weight = fitter.fit(given, members)
-        projected = view(fitter.model, state, members).projected
-        residual = _nme(projected, given, state.log_scale)
+        parts = in_blocks(given, members, state)
+        residual = torch.cat(
+            [_nme(view(fitter.model, own, of).projected, seen, own.log_scale) for seen, of, own in parts]
+        )
         is_face = residual <= _MAX_NME  # not for what is not a number either
         valid[frames[~is_face]] = False
         pieces = zip(*(value.split(members.lengths) for value in (*state[1:], residual, weight, is_face)), strict=True)
