@@ -24,7 +24,7 @@ from model_zoo.functional.masks import OUTER_EYES
 
 CLIP_FRAMES = 75  # of a GRID clip
 CLIPS = 14  # real ones, evenly spaced
-TIMED = 20  # the shortest counts: the machine is shared
+TIMED = 20  # fits, the fastest of which counts
 MOUTH = slice(48, 68)  # iBUG
 HEAD_SIZE = 77.0  # px between the outer eye corners, 0.30 of a crop of 256
 # Most that is claimed: NME of all landmarks with each face, mouth alone, and RMS of the expression coefficients.
