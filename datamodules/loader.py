@@ -14,7 +14,7 @@ from itertools import islice
 import cv2
 import torch
 
-from datamodules.sampler import ClipChunks, EpochSampler
+from datamodules.sampler import ClipChunks, EpochSampler, Unit
 from datamodules.windows import Batch, ClipWindows
 
 _UNITS_AHEAD = 2  # a thread; one may take long while another is used up
@@ -63,6 +63,6 @@ class BatchLoader:
             for future in ahead:  # of a caller who stops before the end
                 future.cancel()
 
-    def _read(self, unit) -> Batch:
+    def _read(self, unit: Unit) -> Batch:
         batch = self.data.__getitems__(unit)
         return batch.pin_memory() if torch.cuda.is_available() else batch

@@ -86,11 +86,6 @@ def real_clips(grid: Path | None, folder: Path) -> Iterator[Figure]:
 def scaling(folder: Path, seed: int) -> Iterator[Figure]:
     """The rate must not fall with the number of clips; what the workers take to start is left out of it."""
     raw = generate_grid_corpus(folder / "many", *RATED, seed, workers=available_cores())
-    yield from scaling_of(raw, folder)
-
-
-def scaling_of(raw: Path, folder: Path) -> Iterator[Figure]:
-    """The same of a corpus in GRID's layout."""
     sources, workers = scan_grid(raw), available_cores()
     few, many = len(sources) // 5, len(sources)
     seconds, frames = {}, {}
