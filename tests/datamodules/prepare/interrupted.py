@@ -1,6 +1,5 @@
 """Preparing in a process group of its own, which the tests kill: python -m tests.datamodules.prepare.interrupted."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -15,13 +14,6 @@ TRUTH = true_landmarks(FACE, 0, 40)
 def prepare(root: Path, store: Path, workers: int) -> None:
     """Prepare a corpus of `write_grid` with the detector that reads the frames' numbers."""
     prepare_corpus(scan_grid(root), store, FACE, workers, False, detector=NumberDetector(TRUTH))
-
-
-def prepare_apart(root: Path, store: Path, begun) -> None:
-    """The same for a forked process: in a group of its own, saying when it begins."""
-    os.setsid()
-    begun.set()
-    prepare(root, store, 0)
 
 
 if __name__ == "__main__":
