@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -109,9 +109,11 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
 
 
 def build_speech_objective(config: Config, face: MorphableFace, trained: Trained) -> SpeechObjective:
-    """L_norm + L_trans; without ID removal nothing could follow L_norm, so it is off."""
-    judge = trained.speaker_network if config.audio.id_removal else None
-    return SpeechObjective(face, judge, config.loss.speech)
+    """L_norm + L_trans; without ID removal nothing could follow L_norm and `identity`, so they are off."""
+    weights = config.loss.speech
+    if not config.audio.id_removal:
+        return SpeechObjective(face, None, replace(weights, identity=0.0))
+    return SpeechObjective(face, trained.speaker_network, weights)
 
 
 def build_renderer(config: Config) -> MouthRenderer:

@@ -17,7 +17,14 @@ from model_zoo.audio.speech_to_expression import SpeechOutput, SpeechToExpressio
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.heatmaps import MOUTH
-from model_zoo.functional.losses import expression_loss, norm_loss, shape_loss, silence_loss, velocity_loss
+from model_zoo.functional.losses import (
+    expression_loss,
+    identity_loss,
+    norm_loss,
+    shape_loss,
+    silence_loss,
+    velocity_loss,
+)
 from model_zoo.metrics.functional import expression_error, landmark_error
 from model_zoo.metrics.speech_metrics import inner_lip_gap
 
@@ -43,6 +50,7 @@ class SpeechLossWeights:
     shape: float = 0.1  # Eq. 3, second norm, px at 256
     velocity: float = 0.0  # change of expression from frame to frame; needs audio.frames > 1 or a joint experiment
     silence: float = 0.0  # lips apart where nobody speaks, px at 256; not in the paper
+    identity: float = 0.0  # how far x' depends on the speaker; not in the paper
 
 
 class SpeechObjective(nn.Module):
@@ -88,6 +96,9 @@ class SpeechObjective(nn.Module):
         terms = {}
         if self.weights["norm"] > 0:
             terms["norm"] = norm_loss(self.speaker_network(output.features))
+        if self.weights["identity"] > 0:
+            last = output.features.unflatten(0, (-1, batch.expression.shape[1]))[:, -1]  # the others overlap with it
+            terms["identity"] = identity_loss(last, batch.speaker)
         if self.weights["expression"] > 0:
             terms["expression"] = expression_loss(output.expression.flatten(0, 1), batch.expression.flatten(0, 1))
         if self.weights["shape"] > 0:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 NORM_EPSILON = 1e-8  # below the root of every norm
+_FEWEST_WINDOWS = 4  # of the unbiased criterion
+_VARIANCE_EPSILON = 1e-5
 PENALTY_TARGET = 1.0  # gradient norm that WGAN-GP asks for, Gulrajani et al. 2017
 
 
@@ -27,6 +29,37 @@ def norm_loss(logits: Float[Tensor, "B N"]) -> Float[Tensor, ""]:
         logits: speaker scores of the frozen VGGVox on the ID-removed MFCC.
     """
     return -logits.float().log_softmax(dim=-1).mean() - math.log(logits.shape[-1])
+
+
+def identity_loss(features: Float[Tensor, "B A C"], speaker: Int[Tensor, "B"]) -> Float[Tensor, ""]:
+    """How far each window's mean and deviation depend on who speaks, 0 (not at all) to 1; not in the paper.
+
+    The Hilbert-Schmidt independence criterion (Gretton et al. 2005), its unbiased estimate (Song et al. 2012) over that
+    of both sides with themselves. There is no judge to fool: it is zero only where no probe of these moments could
+    tell speakers apart. A Gaussian kernel as wide as the features lie apart, so that shrinking them gains nothing.
+
+    Args:
+        features: x' of windows that do not overlap.
+        speaker: index of the true one; windows of unknown ones (-1) do not count.
+    """
+    known = speaker >= 0
+    features, speaker = features[known].float(), speaker[known]
+    same = (speaker[:, None] == speaker).float().fill_diagonal_(0)
+    if len(speaker) < _FEWEST_WINDOWS or not 0 < same.sum() < len(speaker) * (len(speaker) - 1):
+        return features.sum() * 0  # one speaker, or nobody twice
+    variance, mean = torch.var_mean(features, dim=1, correction=0)
+    moments = torch.cat([mean, (variance + _VARIANCE_EPSILON).log() / 2], dim=1)
+    apart = (moments[:, None] - moments).square().sum(-1)
+    near = (-apart / (apart.mean() + _VARIANCE_EPSILON)).exp() * (1 - torch.eye(len(apart), device=apart.device))
+    scale = (_dependence(near, near) * _dependence(same, same)).clamp_min(_VARIANCE_EPSILON**2).sqrt()
+    return _dependence(near, same) / scale
+
+
+def _dependence(first: Float[Tensor, "B B"], second: Float[Tensor, "B B"]) -> Float[Tensor, ""]:
+    """Eq. 5 of Song et al. 2012, of kernel matrices with zero diagonals; positive factors of B left out."""
+    count = len(first)
+    apart = first.sum() * second.sum() / ((count - 1) * (count - 2))
+    return (first * second).sum() + apart - 2 / (count - 2) * (first.sum(0) @ second.sum(0))
 
 
 def expression_loss(predicted: Float[Tensor, "... E"], true: Float[Tensor, "... E"]) -> Float[Tensor, ""]:
@@ -68,6 +101,18 @@ def reconstruction_loss(generated: Float[Tensor, "B C H W"], true: Float[Tensor,
     return (generated - true).abs().mean()
 
 
+def region_loss(
+    generated: Float[Tensor, "B C H W"], true: Float[Tensor, "B C H W"], region: Float[Tensor, "B 1 H W"]
+) -> Float[Tensor, ""]:
+    """The pixel-wise L1 distance over a region, averaged over its pixels, then over samples; not in the paper.
+
+    Args:
+        region: 1 for pixels that count, 0 for others.
+    """
+    distance = ((generated - true).abs().mean(1, keepdim=True) * region).sum((1, 2, 3))
+    return (distance / region.sum((1, 2, 3)).clamp_min(1)).mean()
+
+
 def adversarial_generator_loss(fake_scores: Float[Tensor, "B 1 h w"]) -> Float[Tensor, ""]:
     """L_adv of Eq. 4 as the generator sees it: least squares towards 1 (LSGAN, Mao et al. 2017)."""
     return (fake_scores.float() - 1).square().mean()
@@ -84,7 +129,8 @@ def perceptual_loss(generated: Sequence[Tensor], true: Sequence[Tensor]) -> Floa
     """L_vgg of Eq. 4: L1 distance of features at several scales, the mean over scales (Johnson et al. 2016).
 
     Args:
-        generated, true: features of the two images, a list of (B, C, H, W) from fine to coarse.
+        generated, true: features of the two images, a list of (B, C, H, W) from fine to coarse; those of VGG-19, or of
+            the discriminator (feature matching, Wang et al. 2018).
     """
     distances = [(a.float() - b.float()).abs().mean() for a, b in zip(generated, true, strict=True)]
     return torch.stack(distances).mean()
@@ -97,11 +143,11 @@ def total_variation_loss(generated: Float[Tensor, "B C H W"]) -> Float[Tensor, "
 
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor],
-    real: Float[Tensor, "B 3 H W"],
-    fake: Float[Tensor, "B 3 H W"],
+    real: Float[Tensor, "B F H W"],
+    fake: Float[Tensor, "B F H W"],
     condition: Float[Tensor, "B C H W"],
     kind: Literal["r1", "wgan"] = "r1",
-    generator: torch.Generator | None = None,
+    share: Float[Tensor, "B"] | None = None,
 ) -> Float[Tensor, ""]:
     """L_gp of Eq. 4: a penalty on the gradient of a sample's mean patch score with respect to the image.
 
@@ -111,9 +157,9 @@ def gradient_penalty(
 
     Args:
         discriminator: scores (B, 1, h, w) of image and condition, stacked along channels in this order.
-        real, fake: images in [-1, 1]; 'r1' does not look at `fake`.
+        real, fake: images in [-1, 1], of one frame or several; 'r1' does not look at `fake`.
         condition: what the discriminator sees beside the image.
-        generator: source of the interpolation weights; torch's global one by default.
+        share: of the real image in each interpolate; drawn from torch's global generator by default.
 
     Raises:
         ValueError: `kind` is neither 'r1' nor 'wgan'.
@@ -122,8 +168,8 @@ def gradient_penalty(
     if kind == "r1":
         image = real
     elif kind == "wgan":
-        share = torch.rand(len(real), 1, 1, 1, device=real.device, generator=generator)
-        image = torch.lerp(fake, real, share)
+        share = torch.rand(len(real), device=real.device) if share is None else share.to(real)
+        image = torch.lerp(fake, real, share[:, None, None, None])
     else:
         raise ValueError(f"gradient penalty must be 'r1' or 'wgan', got {kind!r}")
     image = image.requires_grad_()
