@@ -33,7 +33,8 @@ from datamodules.prepare.consent import check_consent
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
 from datamodules.prepare.sources import SourceClip
 from datamodules.sampler import ClipChunks, EpochSampler
-from datamodules.splits import Sides, Split, first_minutes, named_split, split_clips
+from datamodules.seeing import Seeing
+from datamodules.splits import Sides, Split, first_minutes, named_split, only_of, split_clips
 from datamodules.stored_split import label_rows, settle_split, split_name
 from datamodules.tensor_file import is_url
 from datamodules.windows import Batch, ClipWindows, Kind, Names
@@ -84,6 +85,8 @@ class CorpusDataModule(pl.LightningDataModule):
         progress: shows a bar while preparing.
         hearing: how the speech part of samples is made; the stored MFCC as they are by default.
         normalise_speakers: MFCC by each speaker's own mean and deviation, a rival of ID removal.
+        seeing: how the video part of samples is made; frames and landmarks as they are stored by default.
+        only_speakers: train and test on these speakers alone; none: on all.
 
     Attributes:
         clip_ids: of the whole corpus, sorted; what `clip` of a batch indexes.
@@ -121,6 +124,8 @@ class CorpusDataModule(pl.LightningDataModule):
         store_root: Path | str | None = None,
         hearing: Hearing | None = None,
         normalise_speakers: bool = False,
+        seeing: Seeing | None = None,
+        only_speakers: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if root is None and store_root is None:
@@ -141,6 +146,7 @@ class CorpusDataModule(pl.LightningDataModule):
         self.settings = settings or PrepareSettings(self.consent, self.consent_reference)
         self.detector, self.progress = detector or DlibDetector(), progress
         self.hearing, self.normalise_speakers = hearing or Hearing(), normalise_speakers
+        self.seeing, self.only_speakers = seeing or Seeing(), tuple(only_speakers)
         cache = cache_folder() / "clips" if cache_root is None else Path(cache_root).expanduser()
         self.store_root = cache / self._store_name(self.root) if store_root is None else store_root
         if not is_url(self.store_root):
@@ -219,6 +225,7 @@ class CorpusDataModule(pl.LightningDataModule):
             train, test = settle_split(self.store_root, name, rows, split)
         else:
             train, test = split_clips(rows, self.split)
+        train, test = (only_of(rows, side, self.only_speakers) for side in (train, test))
         return train if self.train_minutes is None else first_minutes(rows, train, self.train_minutes), test
 
     @property
@@ -311,7 +318,9 @@ class CorpusDataModule(pl.LightningDataModule):
 
     def _windows(self, frames: Mapping[str, range], training: bool) -> ClipWindows:
         names = Names(self.clip_ids, self.speakers)
-        return ClipWindows(self.store, frames, names, self.kind, self.crop_size, self.seed, training, self.hearing)
+        return ClipWindows(
+            self.store, frames, names, self.kind, self.crop_size, self.seed, training, self.hearing, self.seeing
+        )
 
     def _sampler(self, data: ClipWindows, rank: int, world_size: int) -> EpochSampler:
         segment = 1 if self.kind == "speech" else SEGMENT

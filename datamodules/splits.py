@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -137,6 +137,20 @@ def first_minutes(rows: Sequence[ClipRow], train: Mapping[str, range], minutes: 
                 f"lower data.train_minutes or give more clips"
             )
     return {clip: kept[clip] for clip in train if clip in kept}
+
+
+def only_of(rows: Sequence[ClipRow], side: Mapping[str, range], speakers: Collection[str]) -> dict[str, range]:
+    """What one side of a split has of some speakers; of all, where none is named.
+
+    Raises:
+        ValueError: it has nothing of them.
+    """
+    speaker = {row.id: row.speaker for row in rows}
+    kept = {clip: frames for clip, frames in side.items() if not speakers or speaker[clip] in speakers}
+    if not kept:
+        known = ", ".join(sorted({speaker[clip] for clip in side}))
+        raise ValueError(f"data.speakers={','.join(speakers)}: the split has {known} on this side")
+    return kept
 
 
 SPLITS: dict[str, Split] = {

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,6 +22,7 @@ from datamodules.batch import NUM_FRAMES, JointBatch, SpeechBatch, VideoBatch
 from datamodules.clip_store import Clip, ClipStore
 from datamodules.hearing import Hearing
 from datamodules.sampler import Unit
+from datamodules.seeing import STRETCH, Seeing, named_draws
 from model_zoo.functional.masks import noise_number
 from model_zoo.render.frame_windows import FrameBank, FrameWindows, take_memory
 
@@ -50,6 +51,7 @@ class ClipWindows(Dataset):
         seed: of noise and `other_frame`.
         training: randomness from (seed, epoch, sample) rather than one noise field a clip.
         hearing: how the speech part is made; the stored MFCC as they are by default.
+        seeing: how the video part is made; frames and landmarks as they are stored by default.
 
     Raises:
         ValueError: there is no such kind.
@@ -65,13 +67,14 @@ class ClipWindows(Dataset):
         seed: int,
         training: bool,
         hearing: Hearing | None = None,
+        seeing: Seeing | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"unknown kind of sample {kind!r}: expected one of {', '.join(KINDS)}")
         self.store, self.kind, self.crop_size = store, kind, crop_size
         self.clip_ids, self._ranges = list(clips), list(clips.values())
         self.seed, self.training = seed, training
-        self.hearing = hearing or Hearing()
+        self.hearing, self.seeing = hearing or Hearing(), seeing or Seeing()
         alone = self.hearing.num_frames if training else 1
         self.num_frames = alone if kind == "speech" else NUM_FRAMES
         self._clip_number = {clip: number for number, clip in enumerate(names.clips)}
@@ -102,7 +105,14 @@ class ClipWindows(Dataset):
     def __getitems__(self, unit: Unit) -> Batch:
         """All samples of a unit as one batch, which is cut into the unit's batches."""
         clips = np.searchsorted(self._stop, unit.samples, side="right")
-        parts = [_Part(self, int(clip), np.flatnonzero(clips == clip), unit) for clip in np.unique(clips)]
+        stretches = (
+            self._frame[unit.samples] // STRETCH if self.training and self.seeing.draws else np.zeros_like(clips)
+        )
+        places = np.stack([clips, stretches])
+        parts = [
+            _Part(self, int(clip), int(stretch), np.flatnonzero((clips == clip) & (stretches == stretch)), unit)
+            for clip, stretch in np.unique(places, axis=1).T
+        ]
         if self.kind == "speech":
             return self._speech(parts)
         video = self._video(parts)
@@ -128,33 +138,35 @@ class ClipWindows(Dataset):
 
     def _video(self, parts: list[_Part]) -> VideoBatch:
         seen = [part.windows.unique() for part in parts]
-        others = [part.others() for part in parts]
-        # The bank: what windows hold, clip after clip, then what only `other_frame` needs, then the mean crops.
-        alone = [other[~torch.isin(other, frames)].unique() for other, frames in zip(others, seen, strict=True)]
+        beside = [torch.cat([part.others()[:, None], part.references()], 1) for part in parts]
+        # The bank: what windows hold, clip after clip, then what is only seen beside them, then the mean crops.
+        alone = [other[~torch.isin(other, frames)].unique() for other, frames in zip(beside, seen, strict=True)]
         num_seen, num_alone = (int(sum(map(len, frames))) for frames in (seen, alone))
         num_crops = num_seen + num_alone + len(parts)
         memory = take_memory(num_crops, 3, self.crop_size, self.crop_size, dtype=torch.uint8)
         crops = memory[:num_crops]
-        windows, other_rows, mean_rows = [], [], []
+        windows, beside_rows, mean_rows = [], [], []
         first, first_alone = 0, num_seen
         for number, part in enumerate(parts):
             part.decode(seen[number], crops[first:])
             part.decode(alone[number], crops[first_alone:])
-            cv2.split(part.clip.mean_crop(self.crop_size), list(crops[num_seen + num_alone + number].numpy()))
+            part.decode_mean(crops[num_seen + num_alone + number])
             windows.append(first + torch.searchsorted(seen[number], part.windows))
-            in_window = torch.isin(others[number], seen[number])
-            row, row_alone = (torch.searchsorted(frames, others[number]) for frames in (seen[number], alone[number]))
-            other_rows.append(torch.where(in_window, first + row, first_alone + row_alone))
+            in_window = torch.isin(beside[number], seen[number])
+            row, row_alone = (torch.searchsorted(frames, beside[number]) for frames in (seen[number], alone[number]))
+            beside_rows.append(torch.where(in_window, first + row, first_alone + row_alone))
             mean_rows.append(part.each(torch.tensor(num_seen + num_alone + number)))
             first, first_alone = first + len(seen[number]), first_alone + len(alone[number])
-        landmarks = torch.cat([part.clip.landmarks[frames] for part, frames in zip(parts, seen, strict=True)])
+        landmarks = torch.cat([part.landmarks(frames) for part, frames in zip(parts, seen, strict=True)])
+        rows_beside = _in_order(parts, beside_rows)
+        references = rows_beside[:, 1:] if self.seeing.references else None
         return VideoBatch(
-            windows=FrameWindows(FrameBank(crops, landmarks, memory), _in_order(parts, windows)),
-            mouth_box=_in_order(parts, [part.each(part.clip.mouth_box) for part in parts]),
-            mouth_region=_in_order(parts, [part.each(part.clip.mouth_region) for part in parts]),
+            windows=FrameWindows(FrameBank(crops, landmarks, memory), _in_order(parts, windows), references),
+            mouth_box=_in_order(parts, [part.each(part.box(part.clip.mouth_box)) for part in parts]),
+            mouth_region=_in_order(parts, [part.each(part.box(part.clip.mouth_region)) for part in parts]),
             noise_number=_in_order(parts, [part.noise_numbers() for part in parts]),
             mean_row=_in_order(parts, mean_rows),
-            other_row=_in_order(parts, other_rows),
+            other_row=rows_beside[:, 0],
             clip=self._numbers(parts),
             frame=_in_order(parts, [part.frames for part in parts]),
         )
@@ -164,7 +176,7 @@ class ClipWindows(Dataset):
 
 
 class _Part:
-    """The samples of a unit that lie in one clip.
+    """The samples of a unit that lie in one clip, or, where pictures are changed, in one stretch of it.
 
     Attributes:
         clip: the clip.
@@ -173,13 +185,20 @@ class _Part:
         windows: frames t-6..t of each, (B, T).
     """
 
-    def __init__(self, data: ClipWindows, number: int, places: np.ndarray, unit: Unit) -> None:
+    def __init__(self, data: ClipWindows, number: int, stretch: int, places: np.ndarray, unit: Unit) -> None:
         self.clip: Clip = data.store.open(data.clip_ids[number])
         self.places = places
         self.samples = unit.samples[places]
         self.frames = torch.from_numpy(data._frame[self.samples])
         self.windows = (self.frames[:, None] + torch.arange(1 - data.num_frames, 1)).clamp_min(0)
-        self._data, self._epoch, self._range = data, unit.epoch, data._ranges[number]
+        self._data, self._epoch, self._range, self._stretch = data, unit.epoch, data._ranges[number], stretch
+        seeing = data.seeing if data.training else Seeing()
+        self._errors = seeing.errors
+        self._change = seeing.picture.draw(self._draws("picture")) if seeing.picture is not None else None
+
+    def _draws(self, what: str) -> np.random.Generator:
+        """Random numbers of this stretch in this epoch."""
+        return named_draws(self._data.seeing.seed, self._epoch, self.clip.id, self._stretch, what)
 
     def each(self, value: Tensor) -> Tensor:
         """The same value for every sample."""
@@ -204,9 +223,17 @@ class _Part:
         numbers = [noise_number(self._data.seed, self._epoch, sample) for sample in self.samples.tolist()]
         return torch.tensor(numbers)
 
+    def _allowed(self) -> Int[np.ndarray, "N"]:
+        """Fitted frames that are on this side of the split."""
+        return self._range.start + np.flatnonzero(self.clip.valid.numpy()[self._range.start : self._range.stop])
+
+    def references(self) -> Int[Tensor, "B R"]:
+        """Frames that show the same mouth elsewhere."""
+        return self._data.seeing.reference_frames(self.clip, self._allowed(), self.frames)
+
     def others(self) -> Int[Tensor, "B"]:
         """`other_frame` of each sample, from the frames that are on this side of the split."""
-        allowed = self._range.start + np.flatnonzero(self.clip.valid.numpy()[self._range.start : self._range.stop])
+        allowed = self._allowed()
         seed = (self._data.seed, self._epoch, self.clip.id) if self._data.training else (self._data.seed, self.clip.id)
         stretch = OTHER_STRETCH if self._data.training else 1  # an evaluation draws for every frame
         return torch.tensor([other_frame(allowed, frame, *seed, stretch=stretch) for frame in self.frames.tolist()])
@@ -214,7 +241,25 @@ class _Part:
     def decode(self, frames: Int[Tensor, "N"], into: UInt8[Tensor, "N 3 H W"]) -> None:
         """Crops of some frames."""
         for frame, planes in zip(frames.tolist(), into.numpy(), strict=False):
-            cv2.split(self.clip.crop(frame, self._data.crop_size), list(planes))
+            cv2.split(self._changed(self.clip.crop(frame, self._data.crop_size)), list(planes))
+
+    def decode_mean(self, into: UInt8[Tensor, "3 H W"]) -> None:
+        """The clip's mean crop."""
+        cv2.split(self._changed(self.clip.mean_crop(self._data.crop_size)), list(into.numpy()))
+
+    def _changed(self, crop: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        return crop if self._change is None else self._change.picture(crop)
+
+    def landmarks(self, frames: Int[Tensor, "N"]) -> Float[Tensor, "N 68 2"]:
+        """Landmarks of some frames of the samples' windows, px at 256."""
+        landmarks = self.clip.landmarks[frames]
+        if self._errors is not None:
+            landmarks = self._errors(self.clip, frames, self._stretch, self._draws("landmarks"))
+        return landmarks if self._change is None else self._change.landmarks(landmarks)
+
+    def box(self, box: Float[Tensor, "4"]) -> Float[Tensor, "4"]:
+        """A box of the clip in the samples' pictures."""
+        return box if self._change is None else self._change.box(box)
 
 
 def _in_order(parts: list[_Part], values: list[Tensor]) -> Tensor:

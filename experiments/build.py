@@ -1,4 +1,4 @@
-"""The only place, with `build_data` and `build_speech`, that turns a configuration into objects: here what trains."""
+"""The only place, with the other `build_*`, that turns a configuration into objects: here what trains."""
 
 from __future__ import annotations
 
@@ -12,39 +12,34 @@ import wandb
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from experiments.build_data import BATCH_KIND
+from experiments.build_render import build_render_objective, build_renderer, generator_learning_rate, set_up_steps
 from experiments.build_speech import (
     build_landmark_speech,
     build_speaker_network,
     build_speech,
     build_standardise,
 )
-from experiments.schema import Config, Precision, Task
+from experiments.schema import Config, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
 from lightning_modules.audio_to_landmark import AudioToLandmarkModule
-from lightning_modules.base import TalkinModule
+from lightning_modules.base import Schedule, TalkinModule
 from lightning_modules.callbacks.checkpoints import LastCheckpoint
 from lightning_modules.callbacks.ema import GeneratorAverage
 from lightning_modules.callbacks.previews import Previews
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.random_state import RandomState
+from lightning_modules.full_face import FullFaceModule
 from lightning_modules.joint import JointModule
-from lightning_modules.renderer import RendererModule, RenderObjective
+from lightning_modules.renderer import AdversarialModule, RendererModule
 from lightning_modules.speaker_id import SpeakerIdModule
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.vggvox import VGGVox
 from model_zoo.face.morphable import MorphableFace
-from model_zoo.render.discriminator import PatchDiscriminator
-from model_zoo.render.generator import UNetGenerator
-from model_zoo.render.mouth_renderer import MouthRenderer
-from model_zoo.render.perceptual import Vgg19Features
-from model_zoo.weights import WeightsUnavailable, vgg19
 
 log = logging.getLogger(__name__)
 
-PAPER_WIDTH = 64  # channels of the first convolution of the 75 M generator
 MIN_SPEAKERS = 4  # below, or with one speaker holding most windows, Eq. 2 has nothing to remove
 MAX_SPEAKER_SHARE = 0.5
-DTYPE = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 
 
 @dataclass
@@ -85,7 +80,8 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
                 config.audio.learning_rate,
             )
         case Task.renderer:
-            module = RendererModule(
+            kind = FullFaceModule if config.renderer.full_face else RendererModule
+            module = kind(
                 build_renderer(config),
                 build_render_objective(config),
                 num_clips,
@@ -104,7 +100,10 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
                 config.renderer.discriminator_learning_rate,
                 config.renderer.teacher_forcing,
             )
-    module.decay, module.seed = config.trainer.decay, config.seed
+    trainer = config.trainer
+    module.schedule, module.seed = Schedule(trainer.warmup, trainer.decay, trainer.cosine), config.seed
+    if isinstance(module, AdversarialModule):
+        set_up_steps(config, module)
     return module
 
 
@@ -114,35 +113,6 @@ def build_speech_objective(config: Config, face: MorphableFace, trained: Trained
     if not config.audio.id_removal:
         return SpeechObjective(face, None, replace(weights, identity=0.0))
     return SpeechObjective(face, trained.speaker_network, weights)
-
-
-def build_renderer(config: Config) -> MouthRenderer:
-    """The generator with its input and output."""
-    generator = UNetGenerator(28, config.scale.crop, config.renderer.width, config.renderer.norm.value)
-    return MouthRenderer(generator, DTYPE[config.trainer.precision])
-
-
-def generator_learning_rate(config: Config) -> float:
-    """Adam's rate for the generator: what a network bears falls with its width (Yang and Hu 2021, μP)."""
-    return config.renderer.learning_rate * PAPER_WIDTH / config.renderer.width
-
-
-def build_render_objective(config: Config) -> RenderObjective:
-    """L_render; the perceptual term is off, said once, where VGG-19's weights can't be had."""
-    perceptual = None
-    if config.loss.render.vgg > 0:
-        try:
-            perceptual = Vgg19Features(vgg19())
-        except WeightsUnavailable as error:
-            log.warning("L_vgg is off: %s", error)
-    return RenderObjective(
-        PatchDiscriminator(7, config.scale.crop, config.renderer.discriminator_width),
-        perceptual,
-        config.loss.render,
-        config.renderer.penalty.value,
-        config.renderer.penalty_every,
-        DTYPE[config.trainer.precision],
-    )
 
 
 def num_batches(config: Config, task: Task, batches_per_epoch: int) -> int:

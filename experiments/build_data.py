@@ -15,6 +15,7 @@ from datamodules.grid import GridDataModule
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import Consent, check_consent
 from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
+from experiments.build_render import build_seeing
 from experiments.build_speech import build_hearing
 from experiments.command_line import UserError
 from experiments.face_models import open_face
@@ -85,6 +86,8 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
         progress=config.trainer.progress,
         hearing=build_hearing(config, task),
         normalise_speakers=config.audio.normalise_speakers,
+        seeing=build_seeing(config),
+        only_speakers=data.speakers,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.build_render import check_renderer
 from experiments.build_speech import check_audio
 from experiments.command_line import UserError
 from experiments.schema import Config, Task
@@ -17,14 +18,15 @@ def check_config(config: Config) -> None:
     Raises:
         UserError: with the remedy.
     """
-    speech, renderer = config.loss.speech, config.renderer
+    speech = config.loss.speech
     if config.task is Task.audio_to_expression and speech.expression == speech.shape == 0:
         raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
     if config.task is Task.audio_to_expression and speech.velocity > 0 and config.audio.frames < 2:
         raise UserError("loss.speech.velocity needs several frames a sample: set audio.frames=5, or train jointly")
     check_audio(config)
-    if renderer.penalty_every < 1 or not 0 <= renderer.ema_decay < 1 or not 0 <= renderer.teacher_forcing <= 1:
-        raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
+    check_renderer(config)
+    if not 0 <= config.trainer.warmup < 1 or not 0 <= config.trainer.decay <= 1:
+        raise UserError("trainer.warmup and trainer.decay are shares of the run: give numbers from 0 to 1")
     if config.trainer.resume is not None and not Path(config.trainer.resume).is_file():
         raise UserError(f"trainer.resume={config.trainer.resume} does not exist: give <run>/checkpoints/last.ckpt")
     _check_devices(config)

@@ -22,6 +22,7 @@ from experiments import build, registry, tables
 from experiments.articulation import articulation, by_viseme
 from experiments.build_data import build_data, build_face, is_synthetic
 from experiments.check_config import check_config
+from experiments.checkpoints import check_resumes
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
 from experiments.run_folder import RUN_FOLDER_VARIABLE, experiment_folder, make_run_folder
 from experiments.schema import Config, Task, register
@@ -107,6 +108,8 @@ def _train(config: Config, task: Task, face, trained: build.Trained, run_folder:
         _summarise(config, task, module, data, folder)
     for logger in loggers:
         logger.log_hyperparams(_plain(config) | {"active_losses": module.active_losses()})
+    if config.trainer.resume:
+        check_resumes(module, Path(config.trainer.resume))
     _fit(trainer, module, data, folder, config.trainer.resume, is_last)
     trainer.test(module, data, verbose=False)
     # Collected on every rank: the intervals reduce over them.

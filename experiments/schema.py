@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from lightning_modules.audio_to_expression import SpeechLossWeights
-from lightning_modules.renderer import RenderLossWeights
+from lightning_modules.render_objective import RenderLossWeights
 
 
 class Task(StrEnum):
@@ -79,6 +79,27 @@ class Norm(StrEnum):
 
     none = auto()
     group = auto()
+
+
+class Upsampling(StrEnum):
+    """What doubles the resolution in the generator."""
+
+    transposed = auto()  # 4×4 transposed convolutions, as in pix2pix
+    resize = auto()  # bilinear, then a 3×3 convolution: no checkerboards
+
+
+class Convolution(StrEnum):
+    """The generator's other convolutions."""
+
+    plain = auto()
+    gated = auto()  # multiplied by learned gates (Yu et al. 2019)
+
+
+class Output(StrEnum):
+    """What the generator's last layer makes."""
+
+    image = auto()  # the frame
+    residual = auto()  # what differs from a reference frame of the same clip
 
 
 class Penalty(StrEnum):
@@ -148,6 +169,7 @@ class DataConfig:
     test_speakers: list[str] = field(default_factory=list)  # held out by split=speaker; none: a fifth of them
     test_takes: list[str] = field(default_factory=list)  # held out by split=take; none: those named "test"
     test_minutes: float | None = None  # held out by split=duration, of every speaker and view; none: 2
+    speakers: list[str] = field(default_factory=list)  # train and test on these alone; none: on all
     train_minutes: float | None = None  # of every speaker and view that train (Table 3: 2, 5, 10, 15); none: all
     batch_workers: int = 1  # loader threads
     prepare_workers: int | None = None  # preparation processes; none: one a core
@@ -190,7 +212,7 @@ class AudioConfig:
 
 @dataclass
 class AugmentConfig:
-    """Gain, background noise and voice of training sound (conf/augment); drawn from (seed, epoch, sample)."""
+    """What training samples hear and see (conf/augment), drawn from the seed, the epoch and the sample."""
 
     enabled: bool = False  # gain and noise, on the waveform
     voice_scale: float = 0.0  # deviation of a factor of each cepstrum
@@ -199,6 +221,13 @@ class AugmentConfig:
     noise: float = 0.5  # share of the samples with noise
     snr_db: list[float] = field(default_factory=lambda: [5.0, 35.0])  # level of the clip over the noise
     tilt: list[float] = field(default_factory=lambda: [-6.0, 0.0])  # of the noise, dB an octave; 0 is white, -3 pink
+    landmark_heard: float = 1.0  # least share of the mouth's movement that landmarks keep, as if heard; 1: all
+    landmark_bias: float = 0.0  # deviation of their constant error, in deviations of each mode of movement
+    flip: float = 0.0  # share of the stretches of video that are mirrored; this and the next four: renderer alone
+    colour: float = 0.0  # deviation of each channel's factor, and of the brightness as a share of its range
+    rotate: float = 0.0  # largest turn of the crop, degrees
+    zoom: float = 0.0  # largest change of its scale, share
+    shift: float = 0.0  # largest move of it, px at 256
 
 
 @dataclass
@@ -208,10 +237,20 @@ class RendererConfig:
     width: int = 64
     discriminator_width: int = 64
     norm: Norm = Norm.none
+    upsampling: Upsampling = Upsampling.transposed
+    convolution: Convolution = Convolution.plain
+    attention: bool = False  # self-attention on the 32-px map
+    output: Output = Output.image
+    references: int = 1  # frames of the clip that output=residual brings along: 1 (closed mouth) or 2 (open too)
+    full_face: bool = False  # generate the whole of frame t from the six before it (Table 5)
+    start: str | None = None  # checkpoint of a renderer or joint run whose generator and discriminators to go on from
     learning_rate: float = 2e-4  # of a generator of width 64; others get 64/width times as much
     discriminator_learning_rate: float = 2e-4
     penalty: Penalty = Penalty.r1
     penalty_every: int = 8  # steps between penalties; the weight is multiplied accordingly
+    critic_steps: int = 1  # of the discriminators on each batch
+    clip: float = 0.0  # most norm of each optimiser's gradient, renderer and joint; 0: any
+    gradients_every: int = 500  # steps between two looks at the gradient of each term, logged as grad_<term>; 0: never
     ema_decay: float = 0.99  # exponential moving average of the generator's weights; 0: off
     teacher_forcing: float = 0.5  # joint: share of the steps over which heatmaps pass from true to predicted landmarks
 
@@ -238,7 +277,9 @@ class TrainerConfig:
     checkpoint_every: int | None = None  # steps; none: with each validation
     resume: str | None = None  # checkpoint of an interrupted run of the same configuration
     progress: bool = True
-    decay: float = 0.5  # share of the run, at its end, over which learning rates fall to zero
+    warmup: float = 0.0  # share of the run over which learning rates rise
+    decay: float = 0.5  # share of the run, at its end, over which they fall to zero
+    cosine: bool = False  # fall along half a cosine rather than a line
     deterministic: bool = False
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from model_zoo.metrics.clip_mean import ClipMean
+
+LEAST_WARMUP = 1e-3  # of the run: the first step of a warm-up moves too
 
 Row = str
 Column = str
@@ -54,6 +59,26 @@ def score_name(stage: str, row: Row, column: Column, ours: Row) -> str:
     return f"{stage}/{column}" if row == ours else f"{stage}/{column}_{row}"
 
 
+class Schedule(NamedTuple):
+    """Learning rates over a run: up, constant, down to zero; a function of progress alone, so restarts are exact.
+
+    Attributes:
+        warmup: share of the run over which they rise, linearly.
+        decay: share of the run, at its end, over which they fall.
+        cosine: fall along half a cosine rather than a line.
+    """
+
+    warmup: float = 0.0
+    decay: float = 0.0
+    cosine: bool = False
+
+    def scale(self, progress: float) -> float:
+        """Factor of every learning rate when a share `progress` of the run is done."""
+        up = min(1.0, max(progress, LEAST_WARMUP) / self.warmup) if self.warmup > 0 else 1.0
+        down = min(1.0, (1 - progress) / self.decay) if self.decay > 0 else 1.0
+        return up * ((1 - math.cos(math.pi * down)) / 2 if self.cosine else down)
+
+
 class TalkinModule(pl.LightningModule):
     """Counts batches whatever the number of optimisers, logs every term by name, scores by clip.
 
@@ -67,7 +92,7 @@ class TalkinModule(pl.LightningModule):
         self.scores = ScoreTable(rows, num_clips)
         self.ours = next(iter(rows))
         self.seed = 0  # of whatever a step draws
-        self.decay = 0.0  # share of the run, at its end, over which learning rates fall to zero
+        self.schedule = Schedule()
 
     @property
     def optimizers_per_batch(self) -> int:
@@ -94,9 +119,14 @@ class TalkinModule(pl.LightningModule):
         every = self.trainer.log_every_n_steps
         return every > 0 and (self.batches_done + 1) % every == 0  # when Lightning writes
 
+    def logs_every(self, batches: int) -> bool:
+        """Whether this batch is one that is logged, and of these one in so many batches."""
+        every = self.trainer.log_every_n_steps
+        return self.logs_now and (self.batches_done + 1) // every % max(1, round(batches / every)) == 0
+
     def on_train_batch_start(self, batch, batch_index: int) -> None:
-        """Learning rates: constant, then linear to zero; a function of progress alone, so restarts are exact."""
-        scale = min(1.0, (1 - self.progress) / self.decay) if self.decay > 0 else 1.0
+        """Set the learning rates."""
+        scale = self.schedule.scale(self.progress)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * scale
@@ -125,7 +155,9 @@ class TalkinModule(pl.LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         for row, column, mean in self.scores.items():
-            self.log(score_name(stage, row, column, self.ours), mean.compute(), rank_zero_only=False, sync_dist=False)
+            value = mean.compute()
+            if not value.isnan():  # rows that only the test has
+                self.log(score_name(stage, row, column, self.ours), value, rank_zero_only=False, sync_dist=False)
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

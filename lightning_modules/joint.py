@@ -8,8 +8,6 @@ teach the generator to ignore them.
 
 from __future__ import annotations
 
-import random
-
 import torch
 from torch import Tensor
 
@@ -21,13 +19,13 @@ from lightning_modules.audio_to_expression import (
     update_trivial_speech_scores,
 )
 from lightning_modules.base import weighted_sum
+from lightning_modules.render_objective import RenderObjective
 from lightning_modules.renderer import (
     COMPOSITED,
     OURS,
     RENDER_ROWS,
     VIDEO_COLUMNS,
     AdversarialModule,
-    RenderObjective,
     composite,
     discriminator_optimizers,
     update_trivial_scores,
@@ -100,18 +98,17 @@ class JointModule(AdversarialModule):
     def forced(self, batch: VideoBatch) -> Tensor:
         """Which samples are still driven by true landmarks, (B,) bool; drawn from (seed, batch number, sample)."""
         share = 1 - self.progress / self.teacher_forcing if self.teacher_forcing > 0 else 0.0
-        names = zip(batch.clip.tolist(), batch.frame.tolist(), strict=True)
-        draws = [random.Random(f"{self.seed} {self.batches_done} {clip} {frame}").random() for clip, frame in names]
-        return torch.tensor([draw < share for draw in draws], device=batch.clip.device)
+        return self.sample_draws(batch, "forced") < share
 
     def training_step(self, batch: JointBatch, batch_index: int) -> None:
         logs_now = self.logs_now
         output, predicted = self.hear(batch)
         forced = self.forced(batch.video)
-        rendering = self.draw(batch, torch.where(forced[:, None, None, None], batch.video.landmarks, predicted))
+        driven = torch.where(forced[:, None, None, None], batch.video.landmarks, predicted)
+        rendering = self.draw(batch, driven)
         heard = self.objective.terms(batch.speech, output, predicted)
         extra = weighted_sum(heard, self.objective.weights) if heard else None
-        terms = self.adversarial_step(rendering, batch.video.target, extra)
+        terms = self.adversarial_step(self.shown(rendering, batch.video, driven), batch.video, extra)
         if logs_now:
             self.log_batch(terms | heard, batch.video, rendering)
             log_speech_scores(self, "train", batch.speech, output.expression.detach())

@@ -5,26 +5,21 @@ Optimisation is manual: the discriminator steps on the detached rendering, then 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import random
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from datamodules.batch import VideoBatch
-from lightning_modules.base import TalkinModule, weighted_sum
-from model_zoo.functional.losses import (
-    adversarial_discriminator_loss,
-    adversarial_generator_loss,
-    gradient_penalty,
-    perceptual_loss,
-    reconstruction_loss,
-    total_variation_loss,
-)
+from lightning_modules.base import Column, Row, TalkinModule, weighted_sum
+from lightning_modules.render_objective import PAST_FRAMES, Past, RenderLossWeights, RenderObjective, Shown
 from model_zoo.functional.masks import box_mask, hull_mask
 from model_zoo.metrics.functional import psnr, ssim_map, ssim_of_map
-from model_zoo.render.discriminator import PatchDiscriminator
+from model_zoo.render.frame_windows import shifted
 from model_zoo.render.mouth_renderer import MouthRenderer, Rendering
-from model_zoo.render.perceptual import Vgg19Features
+
+__all__ = ["RenderLossWeights", "RenderObjective", "RendererModule"]
 
 OURS = "ours"
 COMPOSITED = "ours-composited"  # the hull of mouth and jaw blended into the true frame instead of the whole box
@@ -34,114 +29,52 @@ VIDEO_COLUMNS = ["PSNR", "SSIM", "PSNR_mouth", "SSIM_mouth"]
 RENDER_ROWS = {row: VIDEO_COLUMNS for row in (OURS, COMPOSITED, MEAN_FRAME, COPY_MOUTH)}
 
 
-@dataclass
-class RenderLossWeights:
-    """Weights of Eq. 4; 0 switches a term off. All terms are mean-reduced."""
-
-    recon: float = 100.0  # L1 in the mouth box
-    adv: float = 1.0  # LSGAN
-    vgg: float = 10.0  # VGG-19 features at several scales
-    tv: float = 1.0  # total variation
-    gp: float = 10.0  # gradient penalty of the discriminator
-
-
-class RenderObjective(nn.Module):
-    """L_render of Eq. 4 with its discriminator.
-
-    Args:
-        discriminator: judges a frame beside its heatmap and its masked version.
-        perceptual: frozen VGG-19 features, or None where their weights can't be had.
-        weights: of each term.
-        penalty: `r1` (zero-centred, at true frames) or `wgan` (between true and generated frames).
-        penalty_every: batches between penalties, whose weight is multiplied accordingly.
-        dtype: arithmetic of the discriminator; its penalty stays in float32.
-    """
-
-    def __init__(
-        self,
-        discriminator: PatchDiscriminator,
-        perceptual: Vgg19Features | None,
-        weights: RenderLossWeights,
-        penalty: str = "r1",
-        penalty_every: int = 1,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.weights = asdict(weights)
-        if perceptual is None:
-            self.weights["vgg"] = 0.0
-        if self.weights["adv"] == 0:
-            self.weights["gp"] = 0.0
-        self.discriminator = discriminator
-        self.perceptual = perceptual
-        self.penalty = penalty
-        self.penalty_every = penalty_every
-        self.dtype = dtype
-
-    def active(self) -> list[str]:
-        """Names of the terms with a weight."""
-        return [name for name, weight in self.weights.items() if weight > 0]
-
-    @property
-    def is_adversarial(self) -> bool:
-        """Whether there is a discriminator to train."""
-        return self.weights["adv"] > 0
-
-    def _judge(self, frame: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast(frame.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.discriminator(torch.cat([frame, condition], dim=1))
-
-    @staticmethod
-    def _condition(rendering: Rendering, real: Tensor) -> Tensor:
-        # The box is zero-filled here: the generator's noise would tell nothing, and zeros tell where to look.
-        return torch.cat([rendering.heatmap, real * (1 - rendering.mask)], dim=1)
-
-    def discriminator_terms(
-        self, rendering: Rendering, real: Tensor, with_penalty: bool, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """LSGAN loss of the discriminator (`adv_d`) and its gradient penalty (`gp`), whose draws `generator` makes."""
-        condition, fake = self._condition(rendering, real).detach(), rendering.frame.detach()
-        scores = self._judge(torch.cat([real, fake]), torch.cat([condition, condition])).float()
-        terms = {"adv_d": adversarial_discriminator_loss(*scores.chunk(2))}
-        if with_penalty:
-            terms["gp"] = gradient_penalty(self.discriminator, real, fake, condition, self.penalty, generator)
-        return terms
-
-    def discriminator_weights(self) -> dict[str, float]:
-        """Weights of `discriminator_terms`."""
-        return {"adv_d": self.weights["adv"], "gp": self.weights["gp"] * self.penalty_every}
-
-    def generator_terms(self, rendering: Rendering, real: Tensor) -> dict[str, Tensor]:
-        """Unweighted value of every active term that trains the generator."""
-        terms = {}
-        if self.weights["recon"] > 0:
-            # Outside the box both are the same pixels: the mean over the crop is scaled up to the mean over the box.
-            terms["recon"] = reconstruction_loss(rendering.frame, real) / rendering.mask.mean().clamp_min(1e-6)
-        if self.weights["adv"] > 0:
-            terms["adv"] = adversarial_generator_loss(
-                self._judge(rendering.frame, self._condition(rendering, real)).float()
-            )
-        if self.weights["vgg"] > 0:
-            with torch.no_grad():
-                true_features = self.perceptual(real)
-            terms["vgg"] = perceptual_loss(self.perceptual(rendering.frame), true_features)
-        if self.weights["tv"] > 0:
-            terms["tv"] = total_variation_loss(rendering.frame)
-        return terms
-
-
 class AdversarialModule(TalkinModule):
     """One GAN step for whatever networks made the rendering; base of the renderer and of the joint module."""
 
     automatic_optimization = False
+    renderer: MouthRenderer
     render: RenderObjective
+    critic_steps = 1  # of the discriminators, on each batch
+    clip = 0.0  # most norm of the gradient of each optimiser's networks; 0: any
+    gradients_every = 0  # batches between two looks at the gradient of each term; 0: never
 
-    def adversarial_step(self, rendering: Rendering, real: Tensor, extra: Tensor | None = None) -> dict[str, Tensor]:
-        """Step the discriminator, then the networks behind `rendering`.
+    def shown(self, rendering: Rendering, video: VideoBatch, landmarks: Tensor | None = None) -> Shown:
+        """What the losses look at.
 
         Args:
             rendering: with its graph.
-            real: the true frames.
+            video: the batch that was rendered.
+            landmarks: that drove it; None: the frames' own.
+        """
+        real = video.target
+        mouth = box_mask(video.mouth_region, real.shape[-1]).to(real) if self.render.weights["mouth"] > 0 else None
+        return Shown(rendering, real, mouth, self._past(video, landmarks) if self.render.is_temporal else None)
+
+    @torch.no_grad()
+    def _past(self, video: VideoBatch, landmarks: Tensor | None) -> Past:
+        """Frames before t as they are rendered now. Each has its own turn at t, when gradients flow into it."""
+        drawn, real = [], []
+        for frames in range(PAST_FRAMES, 0, -1):
+            windows = video.windows.earlier(frames)
+            driven = None if landmarks is None else shifted(landmarks, frames)
+            drawn.append(self.renderer(windows, video.mouth_box, video.noise_number, driven))
+            real.append(windows.last)
+        generated, heatmaps = ([getattr(each, name) for each in drawn] for name in ("frame", "heatmap"))
+        return Past(torch.cat(generated, 1), torch.cat(real, 1), torch.cat(heatmaps, 1))
+
+    def sample_draws(self, video: VideoBatch, what: str) -> Tensor:
+        """One number in [0, 1) a sample, from (seed, batch number, sample): the same however samples are spread."""
+        names = zip(video.clip.tolist(), video.frame.tolist(), strict=True)
+        draws = [random.Random(f"{self.seed} {self.batches_done} {what} {clip} {frame}") for clip, frame in names]
+        return torch.tensor([draw.random() for draw in draws], device=video.clip.device)
+
+    def adversarial_step(self, shown: Shown, video: VideoBatch, extra: Tensor | None = None) -> dict[str, Tensor]:
+        """Step the discriminators, then the networks behind the rendering.
+
+        Args:
+            shown: the rendering with its graph, and the truth.
+            video: the batch that was rendered.
             extra: further loss of the same networks, already weighted.
 
         Returns:
@@ -149,31 +82,46 @@ class AdversarialModule(TalkinModule):
         """
         optimizers = self.optimizers()
         main, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
-        terms = {}
+        terms: dict[str, Tensor] = {}
         if self.render.is_adversarial:
             with_penalty = self.render.weights["gp"] > 0 and self.batches_done % self.render.penalty_every == 0
-            seed = hash((self.seed, self.batches_done, self.global_rank)) % 2**63  # of integers: the same everywhere
-            draws = torch.Generator(real.device).manual_seed(seed)
-            judged = self.render.discriminator_terms(rendering, real, with_penalty, draws)
-            self._descend(rest[0], weighted_sum(judged, self.render.discriminator_weights()))
+            for step in range(self.critic_steps, 0, -1):
+                share = self.sample_draws(video, f"penalty {step}") if with_penalty else None
+                judged = self.render.discriminator_terms(shown, with_penalty, share)
+                # Only the last is counted: Lightning's `global_step` stays at one step an optimiser and batch.
+                self._descend(rest[0], weighted_sum(judged, self.render.discriminator_weights()), counts=step == 1)
             terms |= judged
-            self.render.discriminator.requires_grad_(False)
-        drawn = self.render.generator_terms(rendering, real)
-        loss = weighted_sum(drawn, self.render.weights) if drawn else torch.zeros((), device=real.device)
+            self._freeze_discriminators(True)
+        drawn = self.render.generator_terms(shown)
+        if self.gradients_every > 0 and self.logs_every(self.gradients_every):
+            norms = self.render.gradient_norms(drawn, list(self.renderer.parameters()))
+            self.log_terms("train", {f"grad_{name}": norm for name, norm in norms.items()}, len(video.clip))
+        loss = weighted_sum(drawn, self.render.weights) if drawn else torch.zeros((), device=shown.real.device)
         self._descend(main, loss if extra is None else loss + extra)
-        self.render.discriminator.requires_grad_(True)
+        self._freeze_discriminators(False)
         return {name: value.detach() for name, value in (terms | drawn).items()}
 
-    def _descend(self, optimizer, loss: Tensor) -> None:
+    def _freeze_discriminators(self, frozen: bool) -> None:
+        for discriminator in self.render.discriminators():
+            discriminator.requires_grad_(not frozen)
+
+    def _descend(self, optimizer, loss: Tensor, counts: bool = True) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
-        optimizer.step()
+        if self.clip > 0:  # by Trainer flags it would raise in manual optimisation
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip)
+        (optimizer if counts else optimizer.optimizer).step()
+
+    def trivial(self, batch: VideoBatch) -> dict[Row, Tensor]:
+        """Frame t of each trivial predictor."""
+        return trivial_frames(batch)
 
     def log_batch(self, terms: dict[str, Tensor], video: VideoBatch, rendering: Rendering) -> None:
         """Log the terms of one training batch, its scores, and the trivial predictors' scores on it."""
         self.log_terms("train", {f"loss_{name}": value for name, value in terms.items()}, len(video.clip))
         with torch.no_grad():
-            frames = {"": rendering.frame} | {f"_{row}": frame for row, frame in trivial_frames(video).items()}
+            frames = {"": rendering.frame} | {f"_{row}": frame for row, frame in self.trivial(video).items()}
             for suffix, frame in frames.items():
                 scores = video_scores(video, frame.detach())
                 self.log_terms("train", {f"{name}{suffix}": value for name, value in scores.items()}, len(video.clip))
@@ -189,6 +137,8 @@ class RendererModule(AdversarialModule):
         learning_rate, discriminator_learning_rate: of Adam, β = (0.5, 0.999).
     """
 
+    rows: ClassVar[dict[Row, list[Column]]] = RENDER_ROWS
+
     def __init__(
         self,
         renderer: MouthRenderer,
@@ -197,7 +147,7 @@ class RendererModule(AdversarialModule):
         learning_rate: float = 2e-4,
         discriminator_learning_rate: float = 2e-4,
     ) -> None:
-        super().__init__(RENDER_ROWS, num_clips)
+        super().__init__(self.rows, num_clips)
         self.renderer = renderer
         self.render = render
         self.learning_rate = learning_rate
@@ -217,21 +167,22 @@ class RendererModule(AdversarialModule):
     def training_step(self, batch: VideoBatch, batch_index: int) -> None:
         rendering = self.draw(batch)
         logs_now = self.logs_now
-        terms = self.adversarial_step(rendering, batch.target)
+        terms = self.adversarial_step(self.shown(rendering, batch), batch)
         if logs_now:
             self.log_batch(terms, batch, rendering)
 
-    def _evaluate(self, batch: VideoBatch) -> None:
+    def score(self, batch: VideoBatch) -> None:
+        """Add an evaluation batch to every row."""
         rendering = self.draw(batch)
         update_video_scores(self, batch, OURS, rendering.frame)
         update_video_scores(self, batch, COMPOSITED, composite(batch, rendering, batch.landmarks[:, -1]))
         update_trivial_scores(self, batch)
 
     def validation_step(self, batch: VideoBatch, batch_index: int) -> None:
-        self._evaluate(batch)
+        self.score(batch)
 
     def test_step(self, batch: VideoBatch, batch_index: int) -> None:
-        self._evaluate(batch)
+        self.score(batch)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         optimizers = [torch.optim.Adam(self.renderer.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))]
@@ -239,10 +190,11 @@ class RendererModule(AdversarialModule):
 
 
 def discriminator_optimizers(render: RenderObjective, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """The discriminator's optimiser, or nothing where there is no adversarial term."""
+    """The discriminators' optimiser, or nothing where there is no adversarial term."""
     if not render.is_adversarial:
         return []
-    return [torch.optim.Adam(render.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.999))]
+    parameters = [parameter for judge in render.discriminators() for parameter in judge.parameters()]
+    return [torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999))]
 
 
 def composite(batch: VideoBatch, rendering: Rendering, driven: Tensor) -> Tensor:

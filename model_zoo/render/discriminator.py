@@ -38,7 +38,8 @@ class PatchDiscriminator(nn.Module):
     """Scores of overlapping patches: 1 real, 0 generated.
 
     Args:
-        in_channels: 3 of the composited image, 1 of the heatmap, 3 of the masked frame with its box filled with zeros.
+        in_channels: 7 = 3 of the composited image, 1 of the heatmap, 3 of the masked frame with its box filled with
+            zeros; 15 = 9 of three frames, their 3 heatmaps, 3 of the last one masked.
         size: side of the crop, px; sets the number of layers.
         width: channels after the first layer.
     """
@@ -64,3 +65,12 @@ class PatchDiscriminator(nn.Module):
         if not torch.compiler.is_compiling() and x_BCHW.shape[1] != self.in_channels:
             raise ValueError(f"the discriminator expects {self.in_channels} channels, got {x_BCHW.shape[1]}")
         return self.layers(x_BCHW)
+
+    def features(self, x_BCHW: Float[Tensor, "B C H W"]) -> list[Tensor]:
+        """Maps behind each activation, from fine to coarse, and the patch scores last."""
+        maps = []
+        for layer in self.layers[:-1]:
+            x_BCHW = layer(x_BCHW)
+            if isinstance(layer, nn.LeakyReLU):
+                maps.append(x_BCHW)
+        return [*maps, self.layers[-1](x_BCHW)]

@@ -4,7 +4,8 @@ The windows of a few segments of video overlap, so their frames are kept once, a
 numbers. Whatever is a function of one frame (its place on the device, its conversion, its heatmap) is done once a
 frame; what is left for a window is to copy seven frames and to fill the box.
 
-Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, H/W pixels of the crop.
+Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, R reference frames, H/W
+pixels of the crop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import landmark_heatmap
@@ -130,28 +131,57 @@ class FrameWindows:
     Attributes:
         bank: the frames.
         rows: for each window, which of the first M frames of the bank, in order of time.
+        references: for each window, which frames of the bank show the same person elsewhere, unmasked; none by default.
     """
 
     bank: FrameBank
     rows: Int[Tensor, "B T"]
+    references: Int[Tensor, "B R"] | None = None
 
     @classmethod
-    def of(cls, frames_BT3HW: Float[Tensor, "B T 3 H W"], landmarks_BTL2: Float[Tensor, "B T 68 2"]) -> Self:
+    def of(
+        cls,
+        frames_BT3HW: Float[Tensor, "B T 3 H W"],
+        landmarks_BTL2: Float[Tensor, "B T 68 2"],
+        references_BR3HW: Float[Tensor, "B R 3 H W"] | None = None,
+    ) -> Self:
         """Windows that share nothing, of frames in [-1, 1]."""
-        bank = FrameBank(frames_BT3HW.flatten(0, 1), landmarks_BTL2.flatten(0, 1))
-        return cls(bank, torch.arange(len(bank), device=frames_BT3HW.device).view(frames_BT3HW.shape[:2]))
+        crops, shape = frames_BT3HW.flatten(0, 1), frames_BT3HW.shape[:2]
+        rows = torch.arange(len(crops), device=crops.device).view(shape)
+        if references_BR3HW is None:
+            return cls(FrameBank(crops, landmarks_BTL2.flatten(0, 1)), rows)
+        beside, shape = references_BR3HW.flatten(0, 1), references_BR3HW.shape[:2]
+        references = len(crops) + torch.arange(len(beside), device=crops.device).view(shape)
+        return cls(FrameBank(torch.cat([crops, beside]), landmarks_BTL2.flatten(0, 1)), rows, references)
+
+    def _map(self, bank: FrameBank, function: Callable[[Tensor], Tensor]) -> FrameWindows:
+        return FrameWindows(bank, function(self.rows), None if self.references is None else function(self.references))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> FrameWindows:
         """The windows and their bank on a device."""
-        return FrameWindows(self.bank.to(device, non_blocking), self.rows.to(device, non_blocking=non_blocking))
+        return self._map(self.bank.to(device, non_blocking), lambda rows: rows.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> FrameWindows:
         """The windows and their bank in page-locked memory."""
-        return FrameWindows(self.bank.pin_memory(), self.rows.pin_memory())
+        return self._map(self.bank.pin_memory(), lambda rows: rows.pin_memory())
 
     def cut(self, start: int, stop: int) -> FrameWindows:
         """Windows start..stop-1, of the same bank."""
-        return FrameWindows(self.bank, self.rows[start:stop])
+        return self._map(self.bank, lambda rows: rows[start:stop])
+
+    def earlier(self, frames: int) -> FrameWindows:
+        """The windows that end so many frames before these ones; what lies before them repeats their first frame."""
+        return FrameWindows(self.bank, shifted(self.rows, frames), self.references)
+
+    @property
+    def num_references(self) -> int:
+        """R, the reference frames of each window."""
+        return 0 if self.references is None else self.references.shape[1]
+
+    @property
+    def reference_frames(self) -> Float[Tensor, "B R 3 H W"] | None:
+        """The reference frames of every window, float32 in [-1, 1]."""
+        return None if self.references is None else self.bank.frames(self.references)
 
     @property
     def last(self) -> Float[Tensor, "B 3 H W"]:
@@ -164,9 +194,9 @@ class FrameWindows:
         noise_B: Int[Tensor, "B"],
         dtype: torch.dtype,
         heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
-        out: Float[Tensor, "B 4T H W"] | None = None,
-    ) -> Float[Tensor, "B 4T H W"]:
-        """What the generator is fed: T frames whose box is filled with noise, then T heatmaps.
+        out: Float[Tensor, "B 4T+3R H W"] | None = None,
+    ) -> Float[Tensor, "B 4T+3R H W"]:
+        """What the generator is fed: T frames whose box is filled with noise, T heatmaps, and the reference frames.
 
         Args:
             box_B4: mouth boxes, px at 256. noise_B: numbers of the noise fields that fill them.
@@ -176,14 +206,17 @@ class FrameWindows:
         """
         (num_windows, length), size = self.rows.shape, self.bank.size
         if out is None:
-            out = torch.empty(num_windows, 4 * length, size, size, dtype=dtype, device=self.rows.device)
-        frames_BT3HW, room_BTHW = out[:, : 3 * length].unflatten(1, (length, 3)), out[:, 3 * length :]
+            channels = 4 * length + 3 * self.num_references
+            out = torch.empty(num_windows, channels, size, size, dtype=dtype, device=self.rows.device)
+        frames_BT3HW, room_BTHW = out[:, : 3 * length].unflatten(1, (length, 3)), out[:, 3 * length : 4 * length]
         self._pick(self.bank.rgb(dtype), frames_BT3HW)
         self._fill(frames_BT3HW, box_B4, noise_B)
         if heatmaps_BTHW is None:
             self._pick(self.bank.heatmaps(dtype), room_BTHW)
         else:
             room_BTHW.copy_(heatmaps_BTHW)
+        if self.references is not None:
+            out[:, 4 * length :] = self.bank.rgb(dtype)[self.references].flatten(1, 2)
         return out
 
     def _pick(self, values_N: Float[Tensor, "N ..."], into_BT: Float[Tensor, "B T ..."]) -> None:
@@ -205,6 +238,11 @@ class FrameWindows:
         for box, frames_T3HW, number in zip(box_B4, frames_BT3HW, noise_B.tolist(), strict=True):
             inside = (..., *box_slices(box, size))
             frames_T3HW[inside] = fields_N3HW[number][inside]
+
+
+def shifted(values: Shaped[Tensor, "B T ..."], frames: int) -> Shaped[Tensor, "B T ..."]:
+    """What belongs to windows that end so many frames earlier: the first value repeated, the last ones left out."""
+    return values if frames == 0 else torch.cat([values[:, :1]] * frames + [values[:, :-frames]], dim=1)
 
 
 def _signed(crops: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Seven frames whose mouth box is filled with noise, and the heatmaps of their lan
 box completed comes out. Pixels outside the box are given, so the generated box is pasted into the true frame before
 anything looks at it: losses, discriminator and scores see what a viewer would.
 
+Windows may bring reference frames of the same person along, which are stacked behind the heatmaps.
+
 Shape legend: B batch, T = 7 frames, L landmarks, H/W pixels of the run's crop.
 """
 
@@ -40,7 +42,7 @@ class MouthRenderer(nn.Module):
     """Completes the mouth box of frame t from seven masked frames and seven heatmaps.
 
     Args:
-        generator: maps 28 channels (7 RGB, then 7 heatmaps) to RGB.
+        generator: maps 28 channels (7 RGB, then 7 heatmaps) to RGB, and 3 for each reference frame.
         dtype: arithmetic of the generator; everything around it stays in float32.
     """
 
@@ -67,13 +69,17 @@ class MouthRenderer(nn.Module):
         size = windows.bank.size
         heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
         stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW)
-        with torch.autocast(stack.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            generated_B3HW = self.generator(stack.contiguous(memory_format=torch.channels_last))
+        generated_B3HW = self.generate(stack)
         real_B3HW = windows.last
         mask_B1HW = box_mask(mouth_box_B4, size).to(real_B3HW.dtype)
-        frame_B3HW = torch.lerp(real_B3HW, generated_B3HW.float(), mask_B1HW)
+        frame_B3HW = torch.lerp(real_B3HW, generated_B3HW, mask_B1HW)
         if heatmaps_BTHW is None:  # not that of the stack, which may be rounded
             heatmap_B1HW = landmark_heatmap(windows.bank.landmarks[windows.rows[:, -1]], size)
         else:
             heatmap_B1HW = heatmaps_BTHW[:, -1:]
         return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW)
+
+    def generate(self, stack_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
+        """What the generator makes of its input, float32."""
+        with torch.autocast(stack_BCHW.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.generator(stack_BCHW.contiguous(memory_format=torch.channels_last)).float()

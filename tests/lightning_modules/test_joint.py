@@ -11,7 +11,7 @@ import torch
 from datamodules.batch import JointBatch
 from lightning_modules.audio_to_expression import SpeechLossWeights
 from lightning_modules.joint import JointModule
-from lightning_modules.renderer import RenderLossWeights
+from lightning_modules.render_objective import RenderLossWeights
 from tests.lightning_modules import tiny
 
 PIXELS_ONLY = {
@@ -92,10 +92,10 @@ def test_every_active_term_matters(tmp_path):
     (batch,) = tiny.loader(tiny.clip_samples(tiny.face(), seed=4, num_samples=8), batch_size=8)
     output, predicted = module.hear(batch)
     rendering = module.draw(batch, predicted)
-    real = batch.video.target
+    shown = module.shown(rendering, batch.video, predicted)
     heard = module.objective.terms(batch.speech, output, predicted)
-    drawn = module.render.generator_terms(rendering, real)
-    judged = module.render.discriminator_terms(rendering, real, with_penalty=True)
+    drawn = module.render.generator_terms(shown)
+    judged = module.render.discriminator_terms(shown, with_penalty=True)
     generator = {name: module.objective.weights[name] * value.item() for name, value in heard.items()}
     generator |= {name: module.render.weights[name] * value.item() for name, value in drawn.items()}
     discriminator = {name: module.render.discriminator_weights()[name] * value.item() for name, value in judged.items()}

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from datamodules.batch import JointBatch, SpeechBatch, VideoBatch
 from lightning_modules.audio_to_expression import SpeechLossWeights, SpeechObjective
 from lightning_modules.joint import JointModule
-from lightning_modules.renderer import RendererModule, RenderLossWeights, RenderObjective
+from lightning_modules.render_objective import RenderLossWeights, RenderObjective
+from lightning_modules.renderer import RendererModule
 from model_zoo.audio.audio_to_expression import AudioToExpression
 from model_zoo.audio.id_removal import AudioIdRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
@@ -138,20 +139,28 @@ def joint_module(
         speech_networks(),
         SpeechObjective(face(), judge, speech_weights or SpeechLossWeights()),
         MouthRenderer(UNetGenerator(28, SIZE, 8)),
-        RenderObjective(PatchDiscriminator(7, SIZE, 8), None, render_weights or RenderLossWeights()),
+        render_objective(render_weights),
         num_clips=2,
         **options,
     )
 
 
-def renderer_module(render_weights: RenderLossWeights | None = None) -> RendererModule:
+def render_objective(weights: RenderLossWeights | None = None, **options) -> RenderObjective:
+    """Losses with narrow discriminators, without VGG-19."""
+    judge, temporal = PatchDiscriminator(7, SIZE, 8), PatchDiscriminator(15, SIZE, 8)
+    return RenderObjective(judge, None, weights or RenderLossWeights(), temporal=temporal, **options)
+
+
+def renderer_module(render_weights: RenderLossWeights | None = None, **options) -> RendererModule:
     """The renderer on the talking disc."""
     torch.manual_seed(0)
-    return RendererModule(
-        MouthRenderer(UNetGenerator(28, SIZE, 8)),
-        RenderObjective(PatchDiscriminator(7, SIZE, 8), None, render_weights or RenderLossWeights()),
-        num_clips=2,
-    )
+    renderer = MouthRenderer(UNetGenerator(28, SIZE, 8))
+    return RendererModule(renderer, render_objective(render_weights, **options), num_clips=2)
+
+
+def every_render_term() -> RenderLossWeights:
+    """All terms that need no weights of others."""
+    return RenderLossWeights(mouth=50.0, match=10.0, temporal=1.0)
 
 
 def joined(samples: list):
