@@ -9,23 +9,19 @@ from __future__ import annotations
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+
+from model_zoo.face.shape_predictor import ShapePredictor
 
 NUM_LANDMARKS = 68
 
 # dlib's detector sees faces of 80 px and more, and with its pyramid down to about 55 px at the cost of some confidence;
 # a frame whose short side is halved to 144 px therefore still works for faces that fill a quarter of the frame.
 DETECTION_SHORT_SIDE = 144
-# dlib returns whole pixels. Enlarging the face before the predictor makes them thirds of a pixel: rounding is nearly
-# all of the jitter of its landmarks. Faces larger than this many pixels gain nothing more and are shrunk to it.
-PREDICTOR_ENLARGEMENT = 3.0
-PREDICTOR_FACE_SIDE = 360.0
-PREDICTOR_MARGIN = 0.35  # of the box side, on each side: what the predictor looks at beyond the box
-
 # Box of the next frame from the 68 points of this one: centroid + (rms distance from it) x these (left, top, right,
 # bottom), a least-squares fit to dlib's own boxes.
 BOX_FROM_LANDMARKS = np.array([-1.458, -1.488, 1.405, 1.366], dtype=np.float32)
@@ -93,11 +89,14 @@ class DlibDetector:
     name = "dlib"
 
     @cached_property
-    def _models(self) -> tuple:
+    def _detector(self) -> Any:
         import dlib
 
-        weights = dlib_weights("shape_predictor_68_face_landmarks.dat")
-        return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(weights)), dlib.rectangle
+        return dlib.get_frontal_face_detector()
+
+    @cached_property
+    def _predictor(self) -> ShapePredictor:
+        return ShapePredictor.read(dlib_weights("shape_predictor_68_face_landmarks.dat"))
 
     def __getstate__(self) -> dict:
         return {}  # the models are not picklable and load again where they are needed
@@ -112,13 +111,12 @@ class DlibDetector:
         """
         smallest = min(frame.shape[:2])
         scales = [scale] if scale else _detection_scales(smallest)
-        detector = self._models[0]
         for factor in scales:
             gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             if factor != 1:
                 gray = cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             # contiguous, or dlib misses at random: it ignores the row stride
-            found = detector(np.ascontiguousarray(gray), 0)
+            found = self._detector(np.ascontiguousarray(gray), 0)
             boxes = [np.array([r.left(), r.top(), r.right(), r.bottom()], np.float32) / factor for r in found]
             if boxes:
                 return sorted(boxes, key=lambda box: -float(np.prod(box[2:] - box[:2])))
@@ -131,33 +129,7 @@ class DlibDetector:
             frame: RGB.
             box: (left, top, right, bottom), px; may reach over the edge of the frame.
         """
-        _, predictor, rectangle = self._models
-        side = float(max(box[2] - box[0], box[3] - box[1], 1.0))
-        left, top = np.floor(box[:2] - PREDICTOR_MARGIN * side).astype(int).tolist()
-        extent = int(np.ceil((1 + 2 * PREDICTOR_MARGIN) * side)) + 1
-        size = round(extent * min(PREDICTOR_ENLARGEMENT, PREDICTOR_FACE_SIDE / side))
-        # Whole pixels are cut out and resized: a third of the time of a warp by fractions of one.
-        patch = cv2.resize(_gray_square(frame, left, top, extent), (size, size), interpolation=cv2.INTER_LINEAR)
-        factor, corner = size / extent, np.array([left, top], np.float64)
-        corners = np.round((np.reshape(box, (2, 2)) - corner + 0.5) * factor - 0.5).astype(int)
-        shape = predictor(patch, rectangle(*corners.ravel().tolist()))
-        points = np.array([(part.x, part.y) for part in shape.parts()], np.float64)
-        return ((points + 0.5) / factor - 0.5 + corner).astype(np.float32)
-
-
-def _gray_square(frame: Frame, left: int, top: int, side: int) -> UInt8[np.ndarray, "S S"]:
-    """A square of a frame in gray, which the predictor uses anyway; the border is replicated beyond its edge."""
-    (first_row, last_row), rows = _inside(top, side, frame.shape[0])
-    (first_column, last_column), columns = _inside(left, side, frame.shape[1])
-    gray = cv2.cvtColor(frame[first_row:last_row, first_column:last_column], cv2.COLOR_RGB2GRAY)
-    return cv2.copyMakeBorder(gray, *rows, *columns, cv2.BORDER_REPLICATE) if any(rows + columns) else gray
-
-
-def _inside(start: int, count: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The part of a range that lies within 0 to `size`, never empty, and how much is missing before and after it."""
-    first, last = min(max(start, 0), size - 1), min(max(start + count, 1), size)
-    before = min(max(-start, 0), count - 1)
-    return (first, last), (before, count - before - (last - first))
+        return self._predictor.landmarks(np.ascontiguousarray(frame), box)
 
 
 def _detection_scales(short_side: int) -> list[float]:
