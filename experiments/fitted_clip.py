@@ -18,6 +18,7 @@ from torch import Tensor
 from datamodules.clip_store import Clip, Word
 from datamodules.prepare.clip_frames import ClipFrames
 from datamodules.prepare.decode import FRAME_RATE, DecodeError, fit_length, read_audio, video_start
+from datamodules.prepare.sound import to_float
 from datamodules.prepare.track import track_landmarks
 from experiments.command_line import UserError
 from model_zoo.face.detector import FaceDetector
@@ -151,7 +152,7 @@ def check_frames(wanted: Sequence[int], num_frames: int) -> None:
 
 def _sound(path: Path, num_frames: int) -> Float[np.ndarray, "N"] | None:
     try:
-        return fit_length(read_audio(path, video_start(path)), num_frames)
+        return fit_length(to_float(read_audio(path, video_start(path))), num_frames)
     except DecodeError:  # a silent video is worth looking at too
         return None
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from datamodules.clip_store import Word
 from datamodules.prepare.decode import FRAME_RATE, SAMPLES_PER_FRAME
+from datamodules.prepare.sound import to_float
 from datamodules.prepare.spans import Span
 from model_zoo.functional.mfcc import HOP, SAMPLE_RATE, WINDOW, mfcc
 
-_FULL_SCALE = 32768.0  # of 16-bit samples
-_PIECE = 60 * SAMPLE_RATE  # samples worked on at once; a multiple of the hop
+_PIECE = 10 * SAMPLE_RATE  # samples worked on at once; a multiple of the hop
 _MARGIN = (WINDOW // HOP + 1) * HOP  # samples on each side that the rows of a piece may look at
 
 
@@ -25,12 +25,12 @@ class SourceSound:
     """What is heard in a source.
 
     Attributes:
-        samples: at 16 kHz in [-1, 1], from the source's first frame on by its own clock.
+        samples: at 16 kHz, from the source's first frame on by its own clock.
         words: of the source, times by the same clock.
         late: how much later than its picture the sound comes, s; made good.
     """
 
-    samples: Float[np.ndarray, "N"]
+    samples: Int16[np.ndarray, "N"]
     words: Sequence[Word] = ()
     late: float = 0.0
 
@@ -38,10 +38,8 @@ class SourceSound:
         """Sound of a span as it is stored: 640 samples a frame, 16-bit, silent beyond the ends."""
         first = span.start * SAMPLES_PER_FRAME + round(self.late * SAMPLE_RATE)
         sound = np.zeros(span.frames * SAMPLES_PER_FRAME, np.int16)
-        for start in range(0, len(sound), _PIECE):
-            stop = min(start + _PIECE, len(sound))
-            begin, end = (min(max(first + edge, 0), len(self.samples)) for edge in (start, stop))
-            sound[begin - first : end - first] = to_int16(self.samples[begin:end])
+        begin, end = (min(max(first + edge, 0), len(self.samples)) for edge in (0, len(sound)))
+        sound[begin - first : end - first] = self.samples[begin:end]
         return torch.from_numpy(sound)
 
     def words_of(self, span: Span) -> list[Word]:
@@ -51,17 +49,12 @@ class SourceSound:
         return [word for word in moved if word.end > 0 and word.start < duration]
 
 
-def to_int16(samples: Float[np.ndarray, "N"]) -> Int16[np.ndarray, "N"]:
-    """16-bit integers, -32768 to 32767 for -1 to 1."""
-    return np.round(samples * _FULL_SCALE).clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
-
-
 def sound_mfcc(sound: Int16[Tensor, "N"], num_cepstra: int) -> Float[Tensor, "A C"]:
-    """MFCC of stored sound, a minute at a time: the intermediate spectra take 25 times the room of the sound."""
+    """MFCC of stored sound, ten seconds at a time: the intermediate spectra take 25 times the room of the sound."""
     rows = []
     for start in range(0, len(sound), _PIECE):
         before = min(start, _MARGIN)
-        piece = sound[start - before : start + _PIECE + _MARGIN].to(torch.float32) / _FULL_SCALE
+        piece = torch.from_numpy(to_float(sound[start - before : start + _PIECE + _MARGIN].numpy()))
         num_rows = -(-min(_PIECE, len(sound) - start) // HOP)
         rows.append(mfcc(piece, num_cepstra)[before // HOP : before // HOP + num_rows])
     return torch.cat(rows)

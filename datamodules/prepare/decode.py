@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Shaped
 
 from datamodules.prepare.media import DecodeError
 from datamodules.prepare.picture import MAX_SIDE, Frame, first_time, fitting_size, stored_size, timed_frames
@@ -116,7 +116,7 @@ def raw_size(source: Path) -> tuple[int, int]:
     return first.shape[1], first.shape[0]
 
 
-def fit_length(samples: Float32[np.ndarray, "N"], num_frames: int) -> Float32[np.ndarray, "M"]:
+def fit_length(samples: Shaped[np.ndarray, "N"], num_frames: int) -> Shaped[np.ndarray, "M"]:
     """Cut or zero-padded to exactly `num_frames` video frames, 640 samples each."""
     wanted = num_frames * SAMPLES_PER_FRAME
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))

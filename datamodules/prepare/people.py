@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int16
 
 from datamodules.prepare.decode import SAMPLES_PER_FRAME, fit_length
+from datamodules.prepare.sound import to_float
 from model_zoo.face.detector import Box, Landmarks
 from model_zoo.face.identity import SAME_PERSON, Chip, describe
 
@@ -126,7 +127,7 @@ class Person:
         return all(track.stop <= other.start or other.stop <= track.start for other in self.tracks)
 
 
-def chosen_face(seen: Tracks, choice: Choice | str, sound: Float[np.ndarray, "N"]) -> Float32[np.ndarray, "T 68 2"]:
+def chosen_face(seen: Tracks, choice: Choice | str, sound: Int16[np.ndarray, "N"]) -> Float32[np.ndarray, "T 68 2"]:
     """Landmarks of the person whom a source is about.
 
     Args:
@@ -190,12 +191,12 @@ def _centrality(face: Float32[np.ndarray, "T 68 2"], height: int, width: int) ->
     return float(np.nansum(1 - away))
 
 
-def _loudness(sound: Float[np.ndarray, "N"], num_frames: int) -> Float[np.ndarray, "T"]:
+def _loudness(sound: Int16[np.ndarray, "N"], num_frames: int) -> Float[np.ndarray, "T"]:
     """Log energy of the sound of every frame; constant where there is none."""
     energy = np.empty(num_frames)
     for start in range(0, num_frames, _SOUND_BLOCK):
         stop = min(start + _SOUND_BLOCK, num_frames)
-        samples = fit_length(sound[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME], stop - start)
+        samples = fit_length(to_float(sound[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]), stop - start)
         energy[start:stop] = np.square(samples.reshape(-1, SAMPLES_PER_FRAME), dtype=np.float64).mean(1)
     return np.log10(energy + 1e-6)
 

@@ -1,4 +1,4 @@
-"""The sound of a file as 16 kHz mono on the clock of its pictures."""
+"""The sound of a file as 16 kHz mono on the clock of its pictures; 16 bits a sample, as it is stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int16
 
 from datamodules.prepare.media import (
     LONGEST_GAP,
@@ -22,11 +22,12 @@ from model_zoo.functional.mfcc import SAMPLE_RATE
 # Times of a stream jitter by some ms from container to container. A difference of a video frame between them and the
 # number of samples heard so far is a gap, an overlap or a drift to be made good.
 TOLERANCE = 0.04  # s
-_BYTES = 4  # of a float32
+_BYTES = 2  # of a sample
+_FULL_SCALE = 32768.0
 
 
-def read_audio(source: Path, since: float, notes: list[str] | None = None) -> Float32[np.ndarray, "N"]:
-    """Sound as 16 kHz mono in [-1, 1], sample 0 at `since` on the file's own clock (s): that of its first frame.
+def read_audio(source: Path, since: float, notes: list[str] | None = None) -> Int16[np.ndarray, "N"]:
+    """Sound as 16 kHz mono, sample 0 at `since` on the file's own clock (s): that of its first frame.
 
     Gaps and what cannot be decoded are silent, so that the rest stays in its place.
 
@@ -59,8 +60,18 @@ def read_audio(source: Path, since: float, notes: list[str] | None = None) -> Fl
     return samples
 
 
+def to_int16(samples: Float[np.ndarray, "N"]) -> Int16[np.ndarray, "N"]:
+    """16-bit integers, -32768 to 32767 for -1 to 1."""
+    return np.round(samples * _FULL_SCALE).clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+
+
+def to_float(samples: Int16[np.ndarray, "N"]) -> Float32[np.ndarray, "N"]:
+    """Samples in [-1, 1)."""
+    return samples.astype(np.float32) / np.float32(_FULL_SCALE)
+
+
 class _Track:
-    """One growing buffer of 4 bytes a sample, into which frames go at their times.
+    """One growing buffer of 2 bytes a sample, into which frames go at their times.
 
     Args:
         since: time of sample 0, s.
@@ -87,10 +98,10 @@ class _Track:
         frame.pts = None  # the resampler counts samples
         self._append(self._resampler.resample(frame) if self._resampler else [])
 
-    def finish(self) -> Float32[np.ndarray, "N"]:
+    def finish(self) -> Int16[np.ndarray, "N"]:
         """Everything from sample 0 on."""
         self._flush()
-        return np.frombuffer(self._buffer, np.float32)[-self._first :]
+        return np.frombuffer(self._buffer, np.int16)[-self._first :]
 
     def _move_to(self, sample: int) -> None:
         """Let the next sample be number `sample`: silence before it, or the end is written over."""
@@ -114,4 +125,4 @@ class _Track:
             samples = frame.to_ndarray()[0]
             finite = np.isfinite(samples)
             self.silenced += int(samples.size - finite.sum())
-            self._buffer += np.where(finite, samples, 0).clip(-1, 1).astype(np.float32).tobytes()
+            self._buffer += to_int16(np.where(finite, samples, 0)).tobytes()

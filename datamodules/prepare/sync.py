@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Int16
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import butter, sosfilt
 
 from datamodules.prepare.decode import FRAME_RATE
+from datamodules.prepare.sound import to_float
 from model_zoo.functional.mfcc import SAMPLE_RATE
 
 LIMIT = 0.5  # s
@@ -51,13 +52,13 @@ class SyncEstimate(NamedTuple):
 
 
 def sound_offset(
-    opening: Float[np.ndarray, "T"], samples: Float32[np.ndarray, "N"], limit_s: float = LIMIT
+    opening: Float[np.ndarray, "T"], samples: Int16[np.ndarray, "N"], limit_s: float = LIMIT
 ) -> SyncEstimate:
     """Offset between sound and picture of a clip; shift the sound by its negative to bring it into step.
 
     Args:
         opening: distance between the inner lips in each frame, any unit; NaN where the mouth is not seen.
-        samples: 16 kHz mono in [-1, 1], sample 0 at frame 0.
+        samples: 16 kHz mono, sample 0 at frame 0.
         limit_s: largest offset that is considered, either way, s.
 
     Returns:
@@ -78,14 +79,14 @@ def sound_offset(
     return SyncEstimate(float(np.clip(offset, -limit_s, limit_s)), float(confidence))
 
 
-def speech_level(samples: Float32[np.ndarray, "N"]) -> Float[np.ndarray, "K"]:
+def speech_level(samples: Int16[np.ndarray, "N"]) -> Float[np.ndarray, "K"]:
     """Level of the sound between 100 and 4000 Hz every 10 ms, dB, no lower than `_RANGE` below its maximum."""
     sos = butter(2, _BAND, "bandpass", fs=SAMPLE_RATE, output="sos")
     state = np.zeros((len(sos), 2))
     samples = samples[: len(samples) // _HOP * _HOP]
     power = []
     for start in range(0, len(samples), _BLOCK):
-        filtered, state = sosfilt(sos, samples[start : start + _BLOCK], zi=state)
+        filtered, state = sosfilt(sos, to_float(samples[start : start + _BLOCK]), zi=state)
         power.append((filtered.reshape(-1, _HOP) ** 2).mean(axis=1))
     level = 10 * np.log10(np.concatenate([*power, np.zeros(0)]) + 1e-12)
     return gaussian_filter1d(np.maximum(level, level.max(initial=-np.inf) - _RANGE), _LEVEL_SMOOTHING)

@@ -169,7 +169,7 @@ def track_landmarks(
     Returns:
         px of the frame; rows of NaN where that person is not seen.
     """
-    return chosen_face(track_faces(frames, detector, check_every=check_every), Choice.largest, np.empty(0))
+    return chosen_face(track_faces(frames, detector, check_every=check_every), Choice.largest, np.empty(0, np.int16))
 
 
 def _patch(frame: Frame, landmarks: Landmarks) -> Float32[np.ndarray, "N"]:

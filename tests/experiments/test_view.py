@@ -16,6 +16,7 @@ import trimesh
 from datamodules.clip_store import Clip, clip_path
 from datamodules.prepare.clip import prepare_clip
 from datamodules.prepare.decode import fit_length, read_audio, read_frames, video_start
+from datamodules.prepare.sound import to_float
 from datamodules.prepare.sources import SourceClip
 from datamodules.synthetic.corpus import generate_grid_corpus
 from datamodules.video_file import write_video
@@ -45,7 +46,7 @@ def video(tmp_path_factory) -> Path:
     root = generate_grid_corpus(tmp_path_factory.mktemp("grid"), 1, 1, seed=5, workers=0)
     source = next(root.rglob("*.mpg"))
     frames = np.stack([*read_frames(source)])[FIRST : FIRST + NUM_FRAMES]
-    sound = fit_length(read_audio(source, video_start(source)), 75)[FIRST * 640 :][: NUM_FRAMES * 640]
+    sound = to_float(fit_length(read_audio(source, video_start(source)), 75))[FIRST * 640 :][: NUM_FRAMES * 640]
     path = root / "take.mp4"
     write_video(path, frames, sound, quality=10)
     return path

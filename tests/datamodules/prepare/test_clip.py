@@ -106,7 +106,7 @@ def test_landmarks_from_files_are_of_the_raw_frame(tmp_path, case):
 
 
 def test_late_sound_and_its_words_are_moved():
-    samples = np.arange(40 * 640, dtype=np.float32) / 32768
+    samples = np.arange(40 * 640, dtype=np.int16)
     sound = SourceSound(samples, [Word(1.0, 1.2, "x")], late=0.1)
     assert sound.of(Span(5, 10)).tolist() == list(range(5 * 640 + 1600, 10 * 640 + 1600))
     assert sound.of(Span(35, 40))[-1600:].tolist() == [0] * 1600  # silent beyond the end

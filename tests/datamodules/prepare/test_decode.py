@@ -14,6 +14,7 @@ from datamodules.prepare.decode import (
     resample_frames,
     video_start,
 )
+from datamodules.prepare.sound import to_float
 from tests.datamodules.fake_corpus import draw, read_number, tone, write_clip_file
 
 
@@ -46,7 +47,7 @@ def test_sound_is_in_step_with_the_picture(tmp_path):
     sound = np.zeros(2 * 44_100, np.float32)
     sound[44_100 : 44_100 + 4410] = tone(0.1)  # a beep that starts at frame 25
     write_clip_file(tmp_path / "a.mpg", numbered(50), sound)
-    samples = fit_length(read_audio(tmp_path / "a.mpg", video_start(tmp_path / "a.mpg")), 50)
+    samples = to_float(fit_length(read_audio(tmp_path / "a.mpg", video_start(tmp_path / "a.mpg")), 50))
     assert len(samples) == 50 * SAMPLES_PER_FRAME
     onset = np.flatnonzero(np.abs(samples) > 0.1)[0] / 16_000
     assert abs(onset - 1.0) < 0.04  # the codec's own delay is two of its 26 ms frames at most

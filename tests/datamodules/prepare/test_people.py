@@ -11,6 +11,7 @@ import pytest
 
 from datamodules.prepare import people
 from datamodules.prepare.people import Choice, chosen_face, find_people
+from datamodules.prepare.sound import to_float, to_int16
 from datamodules.prepare.spans import find_spans
 from datamodules.prepare.track import track_faces
 from model_zoo.face.detector import DlibDetector
@@ -28,7 +29,7 @@ from tests.datamodules.prepare.painted_people import (
 )
 
 GRID_ROOT = os.environ.get("TALKIN_GRID_ROOT")
-SILENCE = np.zeros(0, np.float32)
+SILENCE = np.zeros(0, np.int16)
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def test_the_choice_is_a_setting(detector):
     mouth = 0.8 * loud * (np.arange(80) % 2)
     frames = [scene((nearer(picture(BEN)), 190), (picture(ANNA, float(opening)), 370)) for opening in mouth]
     rng = np.random.default_rng(0)
-    sound = (np.repeat(loud, 640) * rng.normal(0, 0.1, 80 * 640)).astype(np.float32)
+    sound = to_int16(np.repeat(loud, 640) * rng.normal(0, 0.1, 80 * 640))
     seen = track_faces(frames, detector)
     middles = {choice: np.nanmedian(middle_of(chosen_face(seen, choice, sound))) for choice in Choice}
     assert middles[Choice.largest] == pytest.approx(190, abs=15)
@@ -99,8 +100,8 @@ def test_the_choice_is_a_setting(detector):
 
 
 def test_loudness_takes_little_memory_and_ends_in_silence():
-    sound = np.random.default_rng(0).normal(0, 0.1, 4000 * 640).astype(np.float32)
-    whole = np.log10(np.square(sound.reshape(4000, 640), dtype=np.float64).mean(1) + 1e-6)
+    sound = to_int16(np.random.default_rng(0).normal(0, 0.1, 4000 * 640))
+    whole = np.log10(np.square(to_float(sound).reshape(4000, 640), dtype=np.float64).mean(1) + 1e-6)
     tracemalloc.start()
     found = people._loudness(sound, 4100)
     peak = tracemalloc.get_traced_memory()[1]

@@ -10,7 +10,6 @@ from datamodules.clip_store import Clip, ClipStore, clip_path
 from datamodules.prepare import clip as clip_stage
 from datamodules.prepare.clip import PrepareSettings, prepare_clip
 from datamodules.prepare.clip_frames import ClipFrames
-from datamodules.prepare.clip_sound import to_int16
 from datamodules.prepare.inventory import read_skipped
 from datamodules.prepare.media import DecodeError
 from datamodules.prepare.pipeline import is_prepared, prepare_corpus
@@ -310,7 +309,3 @@ def test_settings_and_face_change_the_fingerprint():
     assert len(prints) == 5
     assert PrepareSettings().fingerprint(fake_face(), DlibDetector.name) in prints
     assert PrepareSettings("self", "the author").fingerprint(FACE, "dlib") in prints  # changes no pixel
-
-
-def test_full_scale_sound_does_not_wrap():
-    assert to_int16(np.array([-1.5, -1.0, 0.5, 1.0])).tolist() == [-32768, -32768, 16384, 32767]

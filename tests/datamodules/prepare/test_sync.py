@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules.prepare.decode import fit_length, read_audio, read_frames, video_start
+from datamodules.prepare.sound import to_float, to_int16
 from datamodules.prepare.sync import sound_offset, speech_level
 from datamodules.prepare.track import track_landmarks
 from datamodules.synthetic.corpus import generate_grid_corpus
@@ -30,7 +31,7 @@ def babble(seed: int, seconds: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
 
     time = np.arange(int(seconds * RATE)) / RATE
     sound = 0.2 * opened(time) * rng.normal(0, 0.3, len(time)) + 1e-3 * rng.normal(0, 1, len(time))
-    return 10 * opened(np.arange(int(seconds * 25)) / 25), sound.astype(np.float32)
+    return 10 * opened(np.arange(int(seconds * 25)) / 25), to_int16(sound)
 
 
 def shifted(sound: np.ndarray, seconds: float) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_frames_without_a_mouth_do_not_matter():
 
 def test_scale_of_opening_and_sound_do_not_matter():
     opening, sound = babble(4)
-    plain, scaled = sound_offset(opening, sound), sound_offset(0.01 * opening + 7, 0.1 * sound)
+    plain, scaled = sound_offset(opening, sound), sound_offset(0.01 * opening + 7, to_int16(0.1 * to_float(sound)))
     assert scaled.offset == pytest.approx(plain.offset, abs=1e-3)
 
 
@@ -94,15 +95,15 @@ def test_somebody_elses_speech_gives_little_confidence():
 def test_level_follows_the_band_and_not_the_blocks():
     rng = np.random.default_rng(0)
     time = np.arange(70 * RATE) / RATE  # more than two blocks
-    tone = (np.where((time % 2) < 1, 0.5, 0.05) * np.sin(2 * np.pi * 500 * time)).astype(np.float32)
-    level = speech_level(tone)
+    tone = np.where((time % 2) < 1, 0.5, 0.05) * np.sin(2 * np.pi * 500 * time)
+    level = speech_level(to_int16(tone))
     steps = np.arange(len(level)) % 200
     loud, soft = level[(steps > 30) & (steps < 70)], level[(steps > 130) & (steps < 170)]
     assert loud.mean() - soft.mean() == pytest.approx(20, abs=0.2)
     assert loud.std() < 0.1
-    low = speech_level((0.5 * np.sin(2 * np.pi * 10 * time)).astype(np.float32)).mean()
+    low = speech_level(to_int16(0.5 * np.sin(2 * np.pi * 10 * time))).mean()
     assert low < loud.mean() - 30
-    assert speech_level(rng.normal(0, 1, 100).astype(np.float32)).shape == (0,)
+    assert speech_level(to_int16(rng.normal(0, 1, 100))).shape == (0,)
 
 
 @pytest.mark.slow
