@@ -103,7 +103,7 @@ class ClipData:
     """Everything of a clip but its row. Landmarks, boxes and poses in px of the 256-pixel crop.
 
     Attributes:
-        crops: JPEG files, one a frame. mean_crop: JPEG of the mean of the valid ones.
+        crops: JPEG files, one a frame; none of a clip for speech alone. mean_crop: JPEG of the mean of the valid ones.
         thumbnail: JPEG of a few small crops side by side, for the report; may be empty.
         landmarks: projected from the fit. landmarks_detected: what was seen, NaN where nothing was.
         valid: frames with a fit of their own; the others are interpolated.
@@ -184,7 +184,13 @@ class Clip:
         return next(iter(self.jpegs(frame, frame + 1)))
 
     def jpegs(self, start: int, stop: int) -> list[UInt8[np.ndarray, "J"]]:
-        """The stored JPEG files of consecutive frames, read at once."""
+        """The stored JPEG files of consecutive frames, read at once.
+
+        Raises:
+            ValueError: the clip has no pictures.
+        """
+        if len(self._offsets) < self.num_frames + 2:
+            raise ValueError(f"{self.id} has no pictures: it is for experiments on speech alone")
         bounds = self._offsets[start : stop + 1]
         content = np.frombuffer(self._file.bytes("jpeg", bounds[0], bounds[-1]), np.uint8)
         return [content[first - bounds[0] : end - bounds[0]] for first, end in pairwise(bounds)]
@@ -311,7 +317,8 @@ def write_clip(root: Path, row: ClipRow, data: ClipData) -> Path:
         ValueError: the parts do not have the same number of frames.
         StoreError: the store cannot be written.
     """
-    counts = {name: len(getattr(data, name)) for name in ("crops", "landmarks", "expression", "pose", "valid")}
+    counted = ("landmarks", "expression", "pose", "valid", *(["crops"] if len(data.crops) else []))
+    counts = {name: len(getattr(data, name)) for name in counted}
     if set(counts.values()) != {row.frames}:
         raise ValueError(f"{row.id}: expected {row.frames} frames everywhere, got {counts}")
     lengths = data.crops.lengths if isinstance(data.crops, CropSpool) else [len(jpeg) for jpeg in data.crops]

@@ -65,7 +65,8 @@ _EDGE = 0.03  # s, how far at most a segment's edge belongs to its neighbour alr
 _REACH = 2.0  # s, beyond which a segment has no say
 _BLOCK = 250  # frames worked out at once
 
-# espeak-ng's English phoneme names (stress marks off). A diphthong is two visemes in turn.
+# espeak-ng's phoneme names (stress marks off): those of English, then what French, German, Spanish and Italian add when
+# they read it. A diphthong is two visemes in turn.
 VISEMES: dict[str, tuple[Viseme, ...]] = {
     **dict.fromkeys(("p", "b", "m"), (_BILABIAL,)),
     **dict.fromkeys(("f", "v"), (_LABIODENTAL,)),
@@ -89,6 +90,13 @@ VISEMES: dict[str, tuple[Viseme, ...]] = {
     **dict.fromkeys(("@", "a#", "3", "3:", "@2", "@5", "I#"), (_SCHWA,)),
     "aI": (_A, _SHORT_I), "eI": (_E, _I), "OI": (_O, _SHORT_I), "aU": (_A, _U), "oU": (_O, _U),
     "i@": (_SHORT_I, _SCHWA), "e@": (_E, _SCHWA), "U@": (_U, _SCHWA), "i@3": (_SHORT_I, _SCHWA),
+    **dict.fromkeys(("y", "y:"), (_U,)),
+    **dict.fromkeys(("o", "o:"), (_O,)),
+    **dict.fromkeys(("e:", "E~"), (_E,)),
+    "EI": (_E, _I), "@-": (_SCHWA,), "Q": (_VELAR,), "B": (_BILABIAL,),
+    **dict.fromkeys(("ts", "dz", "ss"), (_SIBILANT,)),
+    **dict.fromkeys(("*", "**", "R", "R2", "d[", "t[", "t#"), (_ALVEOLAR,)),
+    "w2": (Viseme({"jaw_open": 0.08, "pucker": 0.95}, 0.8, 24, {"pucker": 5, "jaw_open": 2}),),
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def generate_grid_corpus(
         for name in draw_sentences(sentences_per_speaker, seeded(seed, "sentences", index))
     ]
     wanted = [clip for clip in names if not _grid_files(root, *clip)["video"].exists()]
-    _make(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
+    make_all(_start_grid, (root, num_speakers, seed), wanted, workers, len(names), progress)
     return root
 
 
@@ -116,16 +116,18 @@ def generate_collected_corpus(
     if num_speakers < 1 or not views or seconds < 1:
         raise ValueError("a corpus needs a speaker, a view and a second at least")
     root = Path(root)
-    takes = {"train": seconds, "test": max(seconds * _TEST_SHARE, _SHORTEST_TEST)}
+    takes = collected_takes(seconds)
     everything = [(index, take, view) for index in range(num_speakers) for take in takes for view in views]
     wanted = [clip for clip in everything if not _take_files(root, *clip)[0].exists()]
-    _make(_start_collected, (root, num_speakers, takes, resolution, seed), wanted, workers, len(everything), progress)
+    make_all(
+        _start_collected, (root, num_speakers, takes, resolution, seed), wanted, workers, len(everything), progress
+    )
     return root
 
 
 def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int, str]], None]:
     """What a worker does once: then one call a clip."""
-    head = _start_worker()
+    head = start_worker()
 
     @lru_cache(maxsize=1)
     def person(index: int) -> tuple[Speaker, Tensor, HeadRenderer]:
@@ -136,9 +138,7 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
         index, name = clip
         speaker, home, renderer = person(index)
         rng = seeded(seed, "clip", index, name)
-        spoken = speak(sentence(name), speaker.voice)
-        start = min(rng.uniform(0.35, 0.65), GRID_FRAMES / FRAME_RATE - 0.3 - spoken.duration)
-        utterance = recorded(placed([(max(start, 0.0), spoken)], GRID_FRAMES / FRAME_RATE), rng)
+        utterance = grid_utterance(speaker, name, rng)
         expression, pose, gaze = perform(head, speaker, utterance, home, rng)
         frames = renderer.frames(expression, pose, gaze, rng)
         files = _grid_files(root, index, name)
@@ -153,7 +153,7 @@ def _start_grid(root: Path, num_speakers: int, seed: int) -> Callable[[tuple[int
 def _start_collected(
     root: Path, num_speakers: int, takes: dict[str, float], resolution: tuple[int, int], seed: int
 ) -> Callable[[tuple[int, str, str]], None]:
-    head = _start_worker()
+    head = start_worker()
 
     @lru_cache(maxsize=1)
     def said(index: int, take: str) -> tuple[Speaker, Utterance]:
@@ -163,9 +163,7 @@ def _start_collected(
     def make(clip: tuple[int, str, str]) -> None:
         index, take, view = clip
         speaker, utterance = said(index, take)
-        up, left = VIEWS[view]
-        turn = Rotation.from_euler("yx", [left, -up], degrees=True)
-        home = _collected_home(turn, resolution)
+        turn, home = collected_home(view, resolution)
         # The same numbers for every view: one performance, seen by all cameras.
         expression, pose, glances = perform(head, speaker, utterance, home, seeded(seed, "performance", index, take))
         look = replace(speaker.look, light=turn.apply(speaker.look.light))
@@ -181,13 +179,27 @@ def _start_collected(
     return make
 
 
-def _collected_home(turn: Rotation, resolution: tuple[int, int]) -> Tensor:
-    """Mean pose of a view: the middle of the head, not the eyes, stays in one place of the frame."""
+def grid_utterance(speaker: Speaker, name: str, rng: np.random.Generator) -> Utterance:
+    """A GRID sentence as it is recorded, in 3 s."""
+    spoken = speak(sentence(name), speaker.voice)
+    start = min(rng.uniform(0.35, 0.65), GRID_FRAMES / FRAME_RATE - 0.3 - spoken.duration)
+    return recorded(placed([(max(start, 0.0), spoken)], GRID_FRAMES / FRAME_RATE), rng)
+
+
+def collected_takes(seconds: float) -> dict[str, float]:
+    """The takes of a speaker and how long they are, s."""
+    return {"train": seconds, "test": max(seconds * _TEST_SHARE, _SHORTEST_TEST)}
+
+
+def collected_home(view: str, resolution: tuple[int, int]) -> tuple[Rotation, Tensor]:
+    """Turn and mean pose of a view: the middle of the head, not the eyes, stays in one place of the frame."""
+    up, left = VIEWS[view]
+    turn = Rotation.from_euler("yx", [left, -up], degrees=True)
     width, height = resolution
     scale = _FACE_SIZE * height
     middle = turn.apply([0.0, 0.35, 0.45]) * scale
     place = (width / 2 - middle[0], 0.46 * height + 0.15 * scale - middle[1])
-    return torch.tensor([*turn.as_rotvec(), *place, np.log(scale)], dtype=torch.float32)
+    return turn, torch.tensor([*turn.as_rotvec(), *place, np.log(scale)], dtype=torch.float32)
 
 
 def _take_files(root: Path, index: int, take: str, view: str) -> tuple[Path, Path]:
@@ -195,7 +207,7 @@ def _take_files(root: Path, index: int, take: str, view: str) -> tuple[Path, Pat
     return root / place.with_suffix(".mp4"), root / "truth" / place.with_suffix(".safetensors")
 
 
-def _start_worker() -> ProceduralHead:
+def start_worker() -> ProceduralHead:
     """What every worker does first. One thread each: they share the machine."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)
@@ -244,8 +256,14 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _make(start: Callable, arguments: tuple, wanted: list, workers: int, total: int, progress: Progress | None) -> None:
-    """Make the wanted clips, then say which failed."""
+def make_all(
+    start: Callable, arguments: tuple, wanted: list, workers: int, total: int, progress: Progress | None
+) -> None:
+    """Make the wanted clips, then say which failed.
+
+    Raises:
+        RuntimeError: a clip could not be made.
+    """
     procedural_head()  # built once, before several workers would
     done, failed = total - len(wanted), []
     for clip, result in map_in_processes(start, arguments, wanted, workers):

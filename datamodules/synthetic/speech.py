@@ -42,17 +42,23 @@ FEMALE_VOICES = (
 )  # fmt: skip
 GRID_WOMEN = frozenset((4, 7, 11, 15, 16, 18, 20, 21, 22, 23, 24, 25, 29, 31, 33, 34))  # of s1 to s34, Cooke et al.
 NUM_VOICES = len(MALE_VOICES) + len(FEMALE_VOICES)
-_PALATALISED = ";"  # a mark on the phoneme before it, which some voices report as one of its own
+ENGLISH = "gmw/en"
+# Reported among the phonemes: a mark on the one before, a change of language.
+_MARKS = (";", "(")
 
 
 @dataclass(frozen=True)
 class Voice:
-    """How somebody speaks: espeak-ng's variant, rate (words a minute), pitch and pitch range (0 to 100)."""
+    """How somebody speaks: espeak-ng's variant, rate (words a minute), pitch and pitch range (0 to 100).
+
+    Another language than English reads English words as somebody would who speaks that language alone.
+    """
 
     variant: str
     rate: int
     pitch: int
     range: int
+    language: str = ENGLISH
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def speak(words: list[str], voice: Voice) -> Utterance:
         "library": str(espeakng_loader.get_library_path()),
         "data": str(espeakng_loader.get_data_path()),
         "text": " ".join(_spoken(word) for word in words),
-        "voice": f"gmw/en+{voice.variant}",
+        "voice": f"{voice.language}+{voice.variant}",
         "rate": voice.rate,
         "pitch": voice.pitch,
         "range": voice.range,
@@ -152,7 +158,7 @@ def _segmented(waveform: np.ndarray, words: list[str], header: dict) -> Utteranc
     if len(starts) != len(words):
         raise RuntimeError(f"espeak-ng read {' '.join(words)!r} as {len(starts)} words")
     marks = [(ms / 1000, name) for ms, name in header["phonemes_ms"]]
-    spoken = [(start, name) for start, name in marks if not name.startswith(("_", _PALATALISED))]
+    spoken = [(start, name) for start, name in marks if not name.startswith(("_", *_MARKS))]
     end = next(
         (start for start, name in marks if name.startswith("_") and start > spoken[-1][0]), len(waveform) / SAMPLE_RATE
     )
