@@ -20,7 +20,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import CROP_UNITS, JAW, MOUTH
@@ -68,11 +68,17 @@ def box_mask(box: Float[Tensor, "B 4"], size: int) -> Bool[Tensor, "B 1 H W"]:
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
+def box_bounds(box: Float[Tensor, "*B 4"], size: int) -> Int[Tensor, "*B 4"]:
+    """The pixels that `box_mask` marks: first column and row, then those behind the last, all within the crop."""
+    box = (box + 0.5) * (size / CROP_UNITS) - 0.5
+    first, last = box.split(2, dim=-1)
+    return torch.cat([first.ceil(), last.floor() + 1], dim=-1).long().clamp(0, size)
+
+
 def box_slices(box: Float[Tensor, "4"], size: int) -> tuple[slice, slice]:
     """Rows and columns of the pixels that `box_mask` marks."""
-    x0, y0, x1, y1 = ((box + 0.5) * (size / CROP_UNITS) - 0.5).tolist()
-    rows, columns = ((max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ((y0, y1), (x0, x1)))
-    return slice(*rows), slice(*columns)
+    x0, y0, x1, y1 = box_bounds(box, size).tolist()
+    return slice(y0, y1), slice(x0, x1)
 
 
 def noise_number(*seed: int | str) -> int:
@@ -82,11 +88,17 @@ def noise_number(*seed: int | str) -> int:
 
 
 @lru_cache(maxsize=4)
-def noise_fields(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 3 H W"]:
-    """All noise fields, uniform in [-1, 1]: views of one long random sequence, each beginning at its number."""
+def noise_sequence(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Float[Tensor, "M"]:
+    """Random numbers, uniform in [-1, 1], of which the noise fields are pieces: each begins at its number."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(NOISE_FIELDS + 3 * size * size, generator=generator) * 2 - 1
-    return noise.to(device, dtype).as_strided((NOISE_FIELDS, 3, size, size), (1, size * size, size, 1))
+    return noise.to(device, dtype)
+
+
+def noise_fields(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 3 H W"]:
+    """All noise fields, views of one sequence."""
+    strides = (1, size * size, size, 1)
+    return noise_sequence(size, device, dtype).as_strided((NOISE_FIELDS, 3, size, size), strides)
 
 
 @torch.no_grad()
