@@ -14,7 +14,6 @@ integers; a box is (x0, y0, x1, y1).
 from __future__ import annotations
 
 import hashlib
-import math
 from functools import lru_cache
 
 import cv2
