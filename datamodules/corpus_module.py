@@ -46,7 +46,7 @@ from model_zoo.functional.mfcc import FRAMES_PER_VIDEO_FRAME
 log = logging.getLogger(__name__)
 
 SAMPLES_PER_FRAME = 640  # 16 kHz, 25 frames a second
-SEGMENT = 16  # consecutive windows that are decoded together, from 22 crops
+SEGMENT = 32  # consecutive windows that are decoded together, from 38 crops
 
 
 class Statistics(NamedTuple):

@@ -1,8 +1,8 @@
 """Windows over shared frames, and what the generator is fed from them (§3.3.1 of Song et al. 2020).
 
 The windows of a few segments of video overlap, so their frames are kept once, as bytes, and a window is seven row
-numbers. Whatever is a function of one frame (its place on the device, its conversion, its heatmap) is done once a
-frame; what is left for a window is to copy seven frames and to fill the box.
+numbers. Whatever is a function of one frame (its place on the device, its heatmap) is done once a frame; what is left
+for a window is to convert seven frames and to fill the box, one pass over its memory on the CPU.
 
 Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, R reference frames, H/W
 pixels of the crop.
@@ -20,10 +20,12 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import landmark_heatmap
-from model_zoo.functional.masks import box_mask, box_slices, noise_fields
+from model_zoo.functional.masks import box_bounds, box_mask, noise_fields, noise_sequence
+from model_zoo.render.window_kernels import write_masked_frames
 
 _ROWS = 64  # memory is taken in multiples, so that banks of nearly the same size can use one another's
 _CPU_CHUNK, _GPU_CHUNK = 8, 64  # frames converted at once: what fits into a core's cache, into little memory
+_KERNEL_DTYPES = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # and as what the kernel sees them
 _SPARES = 8  # of a kind that are kept
 _spare: dict[tuple, deque[Tensor]] = {}  # memory of banks that are gone
 
@@ -208,15 +210,14 @@ class FrameWindows:
         if out is None:
             channels = 4 * length + 3 * self.num_references
             out = torch.empty(num_windows, channels, size, size, dtype=dtype, device=self.rows.device)
-        frames_BT3HW, room_BTHW = out[:, : 3 * length].unflatten(1, (length, 3)), out[:, 3 * length : 4 * length]
-        self._pick(self.bank.rgb(dtype), frames_BT3HW)
-        self._fill(frames_BT3HW, box_B4, noise_B)
+        self._write_frames(box_B4, noise_B, out)
+        room_BTHW = out[:, 3 * length : 4 * length]
         if heatmaps_BTHW is None:
             self._pick(self.bank.heatmaps(dtype), room_BTHW)
         else:
             room_BTHW.copy_(heatmaps_BTHW)
         if self.references is not None:
-            out[:, 4 * length :] = self.bank.rgb(dtype)[self.references].flatten(1, 2)
+            out[:, 4 * length :] = self.bank.frames(self.references).flatten(1, 2)
         return out
 
     def _pick(self, values_N: Float[Tensor, "N ..."], into_BT: Float[Tensor, "B T ..."]) -> None:
@@ -224,20 +225,25 @@ class FrameWindows:
         for rows_T, into_T in zip(self.rows, into_BT, strict=True):
             torch.index_select(values_N, 0, rows_T, out=into_T)
 
-    @staticmethod
-    def _fill(
-        frames_BT3HW: Float[Tensor, "B T 3 H W"], box_B4: Float[Tensor, "B 4"], noise_B: Int[Tensor, "B"]
+    def _write_frames(
+        self, box_B4: Float[Tensor, "B 4"], noise_B: Int[Tensor, "B"], out: Float[Tensor, "B C H W"]
     ) -> None:
-        """Put the noise into the box of every frame."""
-        size = frames_BT3HW.shape[-1]
-        fields_N3HW = noise_fields(size, frames_BT3HW.device, frames_BT3HW.dtype)
-        if frames_BT3HW.device.type != "cpu":  # where reading the boxes would wait for the device
-            inside_B1HW = box_mask(box_B4, size)
-            frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], fields_N3HW[noise_B][:, None], frames_BT3HW))
+        """The first 3T channels: frames whose box is filled with noise."""
+        (_, length), size = self.rows.shape, self.bank.size
+        crops = self.bank.crops
+        if out.device.type == "cpu" and crops.dtype == torch.uint8 and out.dtype in _KERNEL_DTYPES:
+            assert out.is_contiguous()
+            assert int(self.rows.max()) < len(crops)
+            view = _KERNEL_DTYPES[out.dtype]
+            noise, boxes = noise_sequence(size, out.device, out.dtype), box_bounds(box_B4, size)
+            of_torch = (crops, self.rows, boxes, noise.view(view), noise_B, out.detach().view(view))
+            write_masked_frames(*(tensor.contiguous().numpy() for tensor in of_torch))
             return
-        for box, frames_T3HW, number in zip(box_B4, frames_BT3HW, noise_B.tolist(), strict=True):
-            inside = (..., *box_slices(box, size))
-            frames_T3HW[inside] = fields_N3HW[number][inside]
+        frames_BT3HW = out[:, : 3 * length].unflatten(1, (length, 3))
+        self._pick(self.bank.rgb(out.dtype), frames_BT3HW)
+        fields_N3HW = noise_fields(size, out.device, out.dtype)
+        inside_B1HW = box_mask(box_B4, size)
+        frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], fields_N3HW[noise_B][:, None], frames_BT3HW))
 
 
 def shifted(values: Shaped[Tensor, "B T ..."], frames: int) -> Shaped[Tensor, "B T ..."]:
