@@ -1,6 +1,7 @@
 """E_ldmk of a run when the speaker, the line or the codec changes: `python -m experiments.robustness <run folder>`.
 
 Each held-out clip is heard again with its sound changed; the truth stays, but for changes of speed, which it follows.
+A second table is of speech that no corpus has: accents, emphasis, singing (`foreign_speech.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datamodules.atomic import atomic_path
 from datamodules.clip_store import Clip
 from experiments.articulation import hear, score, shown_clips, with_noise
 from experiments.command_line import guarded
+from experiments.foreign_speech import foreign_report
 from experiments.tables import cell, wide_console
 from experiments.trained import TrainedSpeech, open_speech
 from model_zoo.functional.heatmaps import MOUTH
@@ -160,7 +162,8 @@ def main() -> None:
         print("usage: python -m experiments.robustness <run folder>")
         sys.exit(0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2)
     folder = Path(sys.argv[1])
-    rows = report(open_speech(folder))
+    trained = open_speech(folder)
+    rows, manners = report(trained), foreign_report(trained)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("sound", no_wrap=True)
     table.add_column("E_ldmk ↓\npx at 256", justify="right")
@@ -169,8 +172,14 @@ def main() -> None:
     for name, row in rows.items():
         table.add_row(name, cell(row, 3), f"{row['mean'] / base:.3f}")
     wide_console().print(table)
+    foreign = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    foreign.add_column("speech", no_wrap=True)
+    foreign.add_column("opening ↑\nr with the synthetic speaker's", justify="right")
+    for name, row in manners.items():
+        foreign.add_row(name, cell(row, 3))
+    wide_console().print(foreign if manners else "accents, emphasis, singing: unavailable, speakers are normalised")
     with atomic_path(folder / REPORT) as path:
-        path.write_text(json.dumps(rows, indent=2) + "\n")
+        path.write_text(json.dumps({"changes": rows, "manners": manners}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

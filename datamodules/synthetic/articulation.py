@@ -93,7 +93,7 @@ VISEMES: dict[str, tuple[Viseme, ...]] = {
     **dict.fromkeys(("y", "y:"), (_U,)),
     **dict.fromkeys(("o", "o:"), (_O,)),
     **dict.fromkeys(("e:", "E~"), (_E,)),
-    "EI": (_E, _I), "@-": (_SCHWA,), "Q": (_VELAR,), "B": (_BILABIAL,),
+    "EI": (_E, _I), "aI2": (_A, _SHORT_I), "O@": (_O,), "@-": (_SCHWA,), "Q": (_VELAR,), "B": (_BILABIAL,),
     **dict.fromkeys(("ts", "dz", "ss"), (_SIBILANT,)),
     **dict.fromkeys(("*", "**", "R", "R2", "d[", "t[", "t#"), (_ALVEOLAR,)),
     "w2": (Viseme({"jaw_open": 0.08, "pucker": 0.95}, 0.8, 24, {"pucker": 5, "jaw_open": 2}),),
