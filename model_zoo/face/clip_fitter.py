@@ -7,7 +7,6 @@ Shape legend: C clips, N frames of all clips end to end, L landmarks (68), R row
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ from model_zoo.face.clip_solver import (
     view,
 )
 from model_zoo.face.contour import LEFT_JAW, RIGHT_JAW, SLIDING_YAW, Contour, turned_away
+from model_zoo.face.given_landmarks import EyeDistances, Given, in_blocks
 from model_zoo.face.joint_minimum import Preconditioner, Problem, minimise, reweight
 from model_zoo.face.morphable import NUM_LANDMARKS, MorphableFace
 from model_zoo.functional.camera import POSE_DIM
@@ -46,21 +46,7 @@ _TOLERANCE = 0.05  # shape and noise are found when landmarks move by less than 
 # Frames; more of them keep the minimum of each frame given the shape. The joint one needs 40 kB a frame, and 64 frames
 # leave little to be learned about the shape.
 _MOST_TOGETHER = 1000
-_BLOCK = 1024  # frames that are projected at once where none needs the others
 _ROUGHLY = 0.3  # the same for frames given the shape, which need only be near
-
-
-class Given(NamedTuple):
-    """What was detected in the frames to be fitted."""
-
-    points: Float[Tensor, "N 2 L"]
-    present: Bool[Tensor, "N L"]
-    trust: Float[Tensor, "N L"]  # weights for a first pose
-    time: Int[Tensor, "N"]  # number of the frame in its clip
-
-    def take(self, which: Int[Tensor, "n"] | slice) -> Given:
-        """Some of the frames."""
-        return Given(*(value[which] for value in self))
 
 
 class Compared(NamedTuple):
@@ -93,30 +79,23 @@ class ClipFitter(NamedTuple):
 
     def fit(self, given: Given, clips: Clips) -> tuple[ClipState, Float[Tensor, "C"], Float[Tensor, "N L"]]:
         """State (px), noise (px) and weights of the landmarks, of frames that all show a face."""
-        _, middle, log_scale = initial_pose(self.model.mean, given.points, given.trust)
-        unit = torch.stack([own.median() for own in log_scale.split(clips.lengths)]).exp()
-        lengths = torch.tensor(clips.lengths, device=unit.device)
-        origin = clips.sum(middle) / lengths[:, None]
-        given = given._replace(points=(given.points - origin[clips.clip, :, None]) / unit[clips.clip, None, None])
-
+        eyes = EyeDistances.of(self.model.mean, given, clips)
         chosen, nearest, few = _evenly(clips)
-        neutral = given.points.new_zeros(len(chosen), len(self.model.expression))
-        start = given.points.new_zeros(len(unit), len(self.model.shape))
-        some, noise, solution = self._minimise(given.take(chosen), few, start, neutral)
+        some_given = eyes.measure(given.take(chosen), few.clip)
+        neutral = some_given.points.new_zeros(len(chosen), len(self.model.expression))
+        start = some_given.points.new_zeros(len(eyes.unit), len(self.model.shape))
+        some, noise, solution = self._minimise(some_given, few, start, neutral)
         jointly = len(given.points) <= _MOST_TOGETHER or given.points.device.type != "cpu"
-        state, root = self._all_frames(given, clips, some.shape, some.expression[nearest], noise, jointly)
-        share = lengths / torch.tensor(few.lengths, device=unit.device)
-        state, weight = self._together(given, clips, state, noise, root, solution, share)
-        in_pixels = state._replace(
-            translation=state.translation * unit[clips.clip, None] + origin[clips.clip],
-            log_scale=state.log_scale + unit.log()[clips.clip],
-        )
-        return in_pixels, noise * unit, weight
+        state, root = self._all_frames(given, clips, eyes, some.shape, some.expression[nearest], noise, jointly)
+        share = torch.tensor(clips.lengths, device=noise.device) / torch.tensor(few.lengths, device=noise.device)
+        state, weight = self._together(given, clips, eyes, state, noise, root, solution, share)
+        return eyes.in_pixels(state, clips.clip), noise * eyes.unit, weight
 
     def _all_frames(
         self,
         given: Given,
         clips: Clips,
+        eyes: EyeDistances,
         shape: Float[Tensor, "C K"],
         expression: Float[Tensor, "N E"],
         noise: Float[Tensor, "C"],
@@ -139,7 +118,8 @@ class ClipFitter(NamedTuple):
             frames = torch.tensor([frame for piece in group for frame in wide[piece]], device=device)
             pieces = Clips.of([len(wide[piece]) for piece in group], device)
             of = torch.tensor([owner[piece] for piece in group], device=device)
-            state, _, solution = self._minimise(given.take(frames), pieces, shape[of], expression[frames], noise[of])
+            seen = eyes.measure(given.take(frames), clips.clip[frames])
+            state, _, solution = self._minimise(seen, pieces, shape[of], expression[frames], noise[of])
             first, kept = 0, []
             for piece in group:
                 offset = first - wide[piece].start
@@ -156,6 +136,7 @@ class ClipFitter(NamedTuple):
         self,
         given: Given,
         clips: Clips,
+        eyes: EyeDistances,
         state: ClipState,
         noise: Float[Tensor, "C"],
         root: Float[Tensor, "N F F"] | None,
@@ -167,9 +148,9 @@ class ClipFitter(NamedTuple):
         Without `root` only the weights.
         """
         if root is None:
-            parts = in_blocks(given, clips, state)
+            parts = ((eyes.measure(seen, of.clip), of, own) for seen, of, own in in_blocks(given, clips, state))
             return state, torch.cat([self._weight(*self._problem(*part, noise), part[2]) for part in parts])
-        problem, owner = self._problem(given, clips, state, noise)
+        problem, owner = self._problem(eyes.measure(given, clips.clip), clips, state, noise)
         here = view(problem.model, state, clips)
         schur = solution.schur_factor * share.sqrt()[:, None, None]
         state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))
@@ -189,7 +170,7 @@ class ClipFitter(NamedTuple):
         """Weight of each of the 68 landmarks, without unit."""
         clips = problem.clips
         weights = problem.weights(view(problem.model, state, clips)) * problem.variance[clips.clip, None]
-        return weights.new_zeros(len(weights), NUM_LANDMARKS).index_add_(1, owner, weights)
+        return weights.new_zeros(len(weights), NUM_LANDMARKS).index_add_(1, owner, weights).float()
 
     def _minimise(
         self,
@@ -271,19 +252,6 @@ class ClipFitter(NamedTuple):
             torch.cat((own, owner)),
             torch.cat((given.points, given.points[..., owner]), -1),
             torch.cat((visible * (1 - taken), _OUTLINE_WEIGHT * visible[:, owner] * chosen), -1),
-        )
-
-
-def in_blocks(given: Given, clips: Clips, state: ClipState) -> Iterator[tuple[Given, Clips, ClipState]]:
-    """Successive frames of all clips, for what needs much memory a frame."""
-    for start in range(0, len(given.points), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        clip = clips.clip[block]
-        counts = torch.bincount(clip, minlength=len(clips.lengths)).tolist()
-        yield (
-            given.take(block),
-            Clips(tuple(counts), clip),
-            ClipState(state.shape, *(value[block] for value in state[1:])),
         )
 
 

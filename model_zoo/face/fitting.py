@@ -31,8 +31,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model_zoo.face.clip_fitter import ClipFitter, Given, in_blocks
+from model_zoo.face.clip_fitter import ClipFitter
 from model_zoo.face.clip_solver import Clips, ClipState, initial_pose, view
+from model_zoo.face.given_landmarks import Given, in_blocks
 from model_zoo.face.morphable import NUM_EXPRESSION, NUM_LANDMARKS, NUM_SHAPE, MorphableFace
 from model_zoo.functional.camera import rotation_matrix, rotation_vector
 from model_zoo.functional.masks import OUTER_EYES
@@ -134,11 +135,10 @@ def fit_clips(
 
 def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw: Jaw) -> list[FaceFit | None]:
     fitter = ClipFitter.of(face, clips[0].device, jaw)
-    everything = torch.cat(clips).double()
+    everything = clips[0] if len(clips) == 1 else torch.cat(clips)
     lengths = [len(clip) for clip in clips]
-    present = (everything.abs() < _FARTHEST).all(-1)
-    points = everything.where(present[..., None], 0).mT  # (N, 2, L)
-    del everything
+    present = ((everything > -_FARTHEST) & (everything < _FARTHEST)).all(-1)
+    points = everything.mT  # (N, 2, L)
     blocks = zip(points.split(_SCREENED), present.split(_SCREENED), strict=True)
     trust, valid = map(torch.cat, zip(*(_screen(fitter.model.mean, *block) for block in blocks), strict=True))
     time = torch.cat([torch.arange(length, device=points.device) for length in lengths])
@@ -160,7 +160,7 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
         state, noise, weight = fitter.fit(given, members)
         parts = in_blocks(given, members, state)
         residual = torch.cat(
-            [_nme(view(fitter.model, own, of).projected, seen, own.log_scale) for seen, of, own in parts]
+            [_nme(view(fitter.model, own, of).projected, seen.exact(), own.log_scale) for seen, of, own in parts]
         )
         is_face = residual <= _MAX_NME  # not for what is not a number either
         valid[frames[~is_face]] = False
@@ -176,6 +176,7 @@ def _screen(
     mean: Float[Tensor, "3 L"], points: Float[Tensor, "N 2 L"], present: Bool[Tensor, "N L"]
 ) -> tuple[Float[Tensor, "N L"], Bool[Tensor, "N"]]:
     """Weight of every landmark by its distance from the posed mean face, and which frames lie near it at all."""
+    points = points.double().where(present[:, None], 0)
     count = present.sum(1).clamp(min=1)
     away = (points - (points.sum(2) / count[:, None])[..., None]) * present[:, None]
     spread = (away.square().sum((1, 2)) / count).sqrt()
@@ -229,14 +230,14 @@ def _assemble(
     turn = rotation_vector(state.rotation[after] @ state.rotation[before].mT)
     rotation = rotation_matrix(share * turn) @ state.rotation[before]
     pose = torch.cat((rotation_vector(rotation), linear[:, NUM_EXPRESSION:]), 1)
-    everywhere = residual.new_zeros(len(valid), 1 + NUM_LANDMARKS)
-    everywhere[frames] = torch.cat((residual[:, None], weight), 1)
+    residual_of_all, weight_of_all = weight.new_zeros(len(valid)), weight.new_zeros(len(valid), NUM_LANDMARKS)
+    residual_of_all[frames], weight_of_all[frames] = residual.float(), weight
     return FaceFit(
         shape=shape.float(),
         expression=linear[:, :NUM_EXPRESSION].float(),
         pose=pose.float(),
-        residual=everywhere[:, 0].float(),
+        residual=residual_of_all,
         valid=valid.clone(),
         noise=float(noise) / _GAUSSIAN_FACTOR,
-        weight=everywhere[:, 1:].float(),
+        weight=weight_of_all,
     )
