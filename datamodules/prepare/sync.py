@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int16
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import butter, sosfilt
 
 from datamodules.prepare.decode import FRAME_RATE
 from datamodules.prepare.sound import to_float
@@ -37,6 +35,7 @@ _STILL = 1e-6  # standard deviation of the opening below which nothing moves
 _NEAR = 0.12  # s; a rival peak lies further away than this
 _CLEAR = 0.2  # lead of the best peak over its rivals that leaves no doubt; 3 s of GRID lead by 0.16 (median)
 _BLOCK = 30 * SAMPLE_RATE  # samples filtered at once
+_MEMORY = SAMPLE_RATE // 10  # samples; what lies further back leaves less than 1e-12 in the filter
 
 
 class SyncEstimate(NamedTuple):
@@ -81,15 +80,36 @@ def sound_offset(
 
 def speech_level(samples: Int16[np.ndarray, "N"]) -> Float[np.ndarray, "K"]:
     """Level of the sound between 100 and 4000 Hz every 10 ms, dB, no lower than `_RANGE` below its maximum."""
-    sos = butter(2, _BAND, "bandpass", fs=SAMPLE_RATE, output="sos")
-    state = np.zeros((len(sos), 2))
     samples = samples[: len(samples) // _HOP * _HOP]
     power = []
     for start in range(0, len(samples), _BLOCK):
-        filtered, state = sosfilt(sos, to_float(samples[start : start + _BLOCK]), zi=state)
+        before = min(start, _MEMORY)
+        filtered = band_pass(to_float(samples[start - before : start + _BLOCK]))[before:]
         power.append((filtered.reshape(-1, _HOP) ** 2).mean(axis=1))
     level = 10 * np.log10(np.concatenate([*power, np.zeros(0)]) + 1e-12)
-    return gaussian_filter1d(np.maximum(level, level.max(initial=-np.inf) - _RANGE), _LEVEL_SMOOTHING)
+    return smoothed(np.maximum(level, level.max(initial=-np.inf) - _RANGE), _LEVEL_SMOOTHING)
+
+
+def band_pass(samples: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """Sound within `_BAND`, by a Butterworth filter of order 2 on either side, made digital by the bilinear transform.
+
+    In the frequency domain; scipy.signal has the same, but it takes a second to import and every worker would.
+    """
+    length = len(samples) + _MEMORY
+    low, high = np.tan(np.pi * np.array(_BAND) / SAMPLE_RATE)
+    warped = np.tan(np.pi * np.arange(length // 2 + 1)[1:] / length)  # analogue frequencies; that of 0 passes nothing
+    prototype = 1j * (warped**2 - low * high) / ((high - low) * warped)  # where the low-pass of cut-off 1 has them
+    response = np.concatenate([[0], 1 / (prototype**2 + np.sqrt(2) * prototype + 1)])
+    return np.fft.irfft(np.fft.rfft(samples, length) * response, length)[: len(samples)]
+
+
+def smoothed(values: Float[np.ndarray, "K"], sigma: float) -> Float[np.ndarray, "K"]:
+    """Averaged under a Gaussian of standard deviation `sigma`, out to four of them; beyond its ends the row is mirrored."""
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    if not len(values):
+        return values
+    return np.convolve(np.pad(values, radius, mode="symmetric"), weights / weights.sum(), mode="valid")
 
 
 def _mouth(
@@ -98,7 +118,7 @@ def _mouth(
     """Opening and its speed, each every 10 ms, and 1 where they are known, else 0. Frame t is at step 4t."""
     frames = np.arange(len(opening))
     time = np.arange(len(opening) * _STEPS) / _STEPS
-    dense = gaussian_filter1d(np.interp(time, frames[seen], opening[seen]), _SMOOTHING)
+    dense = smoothed(np.interp(time, frames[seen], opening[seen]), _SMOOTHING)
     moving = seen & np.roll(seen, 1) & np.roll(seen, -1)  # the speed beside a gap is made up
     return dense, np.gradient(dense), np.interp(time, frames, moving) > 0.99
 
@@ -109,7 +129,7 @@ def _score(
     """Weighted mean of the three correlations for each lag, and the lags in steps."""
     count = min(len(opening), len(level))
     rates = np.gradient(level)
-    pairs = ((opening, level), (speed, rates), (gaussian_filter1d(np.abs(speed), _SPEED_SMOOTHING), level))
+    pairs = ((opening, level), (speed, rates), (smoothed(np.abs(speed), _SPEED_SMOOTHING), level))
     reach = min(round(limit_s / _STEP), count // 2)
     lags = np.arange(-reach, reach + 1)
     score = np.zeros(len(lags))

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import butter, sosfilt
 
 from datamodules.prepare.decode import fit_length, read_audio, read_frames, video_start
 from datamodules.prepare.sound import to_float, to_int16
-from datamodules.prepare.sync import sound_offset, speech_level
+from datamodules.prepare.sync import band_pass, smoothed, sound_offset, speech_level
 from datamodules.prepare.track import track_landmarks
 from datamodules.synthetic.corpus import generate_grid_corpus
 from model_zoo.face.detector import DlibDetector
@@ -90,6 +92,22 @@ def test_somebody_elses_speech_gives_little_confidence():
     doubtful = [sound_offset(babble(seed)[0], babble(seed + 50)[1]).confidence for seed in range(10, 30)]
     sure = [sound_offset(*babble(seed)).confidence for seed in range(10, 30)]
     assert np.median(doubtful) < 0.5 < 0.9 < np.median(sure)
+
+
+@pytest.mark.parametrize("length", [160, 4801, 48_000])
+def test_filters_are_scipys(length):
+    sound = np.random.default_rng(length).normal(size=length)
+    sections = butter(2, (100, 4000), "bandpass", fs=16_000, output="sos")
+    np.testing.assert_allclose(band_pass(sound), sosfilt(sections, sound), atol=1e-9)
+    for values in (sound[:9], sound):
+        np.testing.assert_allclose(smoothed(values, 4.0), gaussian_filter1d(values, 4.0), atol=1e-12)
+
+
+def test_long_sound_is_filtered_in_blocks_without_seams():
+    sound = to_int16(np.random.default_rng(0).normal(scale=0.1, size=70 * 16_000))
+    whole = band_pass(to_float(sound)).reshape(-1, 160)
+    level = 10 * np.log10((whole**2).mean(1) + 1e-12)
+    np.testing.assert_allclose(speech_level(sound), gaussian_filter1d(level, 4.0), atol=1e-6)
 
 
 def test_level_follows_the_band_and_not_the_blocks():
