@@ -104,7 +104,7 @@ def band_pass(samples: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
 
 
 def smoothed(values: Float[np.ndarray, "K"], sigma: float) -> Float[np.ndarray, "K"]:
-    """Averaged under a Gaussian of standard deviation `sigma`, out to four of them; beyond its ends the row is mirrored."""
+    """Averaged under a Gaussian of standard deviation `sigma`, out to four of them; beyond the ends mirrored."""
     radius = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     if not len(values):
