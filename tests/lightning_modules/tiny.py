@@ -130,6 +130,7 @@ def joint_module(
     speech_weights: SpeechLossWeights | None = None,
     render_weights: RenderLossWeights | None = None,
     judge: VGGVox | None = None,
+    penalty: str = "r1",
     **options,
 ) -> JointModule:
     """The joint module on the talking disc, every network narrow and random; so is the judge unless it is given."""
@@ -139,7 +140,7 @@ def joint_module(
         speech_networks(),
         SpeechObjective(face(), judge, speech_weights or SpeechLossWeights()),
         MouthRenderer(UNetGenerator(28, SIZE, 8)),
-        render_objective(render_weights),
+        render_objective(render_weights, penalty=penalty),
         num_clips=2,
         **options,
     )
