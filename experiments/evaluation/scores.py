@@ -107,8 +107,8 @@ class Scoreboard:
                 frames[chosen], shown.true[chosen], region[chosen], border[chosen]
             ).items():
                 parts[column].append(values)
-        for column, values in parts.items():
-            self.cells[row, column][shown.clip.id] = float(torch.cat(values).mean())
+        for column, collected in parts.items():
+            self.cells[row, column][shown.clip.id] = float(torch.cat(collected).mean())
         self.cells[row, "flicker"][shown.clip.id] = self._flicker(shown, frames, scored)
         self._look(row, frames[scored][::INCEPTION_EVERY], shown.true[scored][::INCEPTION_EVERY])
 

@@ -61,7 +61,8 @@ def paired(rows: dict, first: str, second: str, column: str) -> Difference | Non
     clips = sorted(values[0].keys() & values[1].keys())
     if len(clips) < 2:
         return None
-    return paired_difference(*(np.array([[each[clip] for clip in clips]]) for each in values))
+    ours, theirs = (np.array([[each[clip] for clip in clips]]) for each in values)
+    return paired_difference(ours, theirs)
 
 
 def _show_margins(rows: dict, console: Console) -> None:

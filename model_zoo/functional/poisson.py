@@ -12,16 +12,19 @@ Shape legend: B batch, C channels, H/W pixels.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model_zoo.functional.poisson_multigrid import solve_numba
+from model_zoo.functional.poisson_multigrid import DONE, NOT_FINITE, WHOLE_FRAME, blend_numba
 from model_zoo.functional.poisson_torch import solve_torch
 
 TOLERANCE = 0.25  # grey levels, estimated, at the worst pixel; the mean error is a tenth of it or less
 GREY_LEVELS = {"float": 2 / 255, "uint8": 1.0}  # one grey level in the units of an image in [-1, 1] and in bytes
+REFUSED = {
+    WHOLE_FRAME: "the mask covers its whole frame: leave a pixel of the target for the blend to start from",
+    NOT_FINITE: "target or source are not finite in or around the mask: drop the frame",
+}
 
 
 @torch.no_grad()
@@ -52,51 +55,54 @@ def poisson_blend(
             that are not finite where they are used.
     """
     _check(target, source, mask)
-    blended = target.clone()
-    if not mask.numel():
-        return blended
     compiled = target.device.type == "cpu" if compiled is None else compiled
     unit = GREY_LEVELS["float" if target.is_floating_point() else "uint8"] * tolerance
-    batches = [slice(i, i + 1) for i in range(len(target))] if compiled else [slice(None)]
-    for samples in batches:
-        bounds = _bounds(mask[samples])
-        if bounds is None:
-            continue
-        window = (samples, slice(None), *bounds)
-        _blend(blended[window], source[window], mask[window], unit, compiled)
+    if not mask.numel():
+        return target.clone()
+    return _blend_compiled(target, source, mask, unit) if compiled else _blend_tensors(target, source, mask, unit)
+
+
+def _blend_compiled(target: Tensor, source: Tensor, mask: Tensor, tolerance: float) -> Tensor:
+    """Sample by sample, in bytes or float32."""
+    kind = torch.float32 if target.is_floating_point() else torch.uint8
+    blended = target.to(kind, copy=True, memory_format=torch.contiguous_format)
+    images, sources = blended.numpy(), source.to(kind).contiguous().numpy()
+    weights = mask.float().contiguous().numpy()
+    for image, other, weight in zip(images, sources, weights[:, 0], strict=True):
+        outcome = blend_numba(image, other, weight, tolerance)
+        if outcome != DONE:
+            raise ValueError(REFUSED[outcome])
+    return blended if kind == target.dtype else torch.where(mask > 0, blended.to(target.dtype), target)
+
+
+def _blend_tensors(target: Tensor, source: Tensor, mask: Tensor, tolerance: float) -> Tensor:
+    """The whole batch within the window that holds all of its masks, and a margin of one pixel."""
+    blended, bounds = target.clone(), _bounds(mask)
+    if bounds is None:
+        return blended
+    window = (..., *bounds)
+    old, mask = blended[window].float(), mask[window]
+    inside = mask > 0
+    if inside.flatten(1).all(1).any():
+        raise ValueError(REFUSED[WHOLE_FRAME])
+    new = source[window].float()
+    difference = old - new
+    if not difference.sum().isfinite():  # one value that is not makes the sum so
+        raise ValueError(REFUSED[NOT_FINITE])
+    result = torch.lerp(old, new + solve_torch(inside, difference, tolerance), mask.float())
+    if not target.is_floating_point():
+        result = result.round_().clamp_(0, 255)
+    blended[window] = torch.where(inside, result.to(target.dtype), blended[window])
     return blended
 
 
-def _blend(target: Tensor, source: Tensor, mask: Tensor, tolerance: float, compiled: bool) -> None:
-    """Blend a window in place; it holds a margin of one pixel around the mask but where the image ends."""
-    inside_B1HW = mask > 0
-    if inside_B1HW.flatten(1).all(1).any():
-        raise ValueError("the mask covers its whole frame: leave a pixel of the target for the blend to start from")
-    source_float = source.float()
-    difference = target.float() - source_float
-    if not difference.sum().isfinite():  # one value that is not makes the sum so
-        raise ValueError("target or source are not finite in or around the mask: drop the frame")
-    if compiled:
-        solve_numba(inside_B1HW[0, 0].contiguous().numpy(), difference[0].numpy(), tolerance)
-        solution = difference
-    else:
-        solution = solve_torch(inside_B1HW, difference, tolerance)
-    result = source_float + solution
-    if mask.is_floating_point():
-        result = torch.lerp(target.float(), result, mask.float())
-    if not target.is_floating_point():
-        result = result.round_().clamp_(0, 255)
-    target.copy_(torch.where(inside_B1HW, result.to(target.dtype), target))
-
-
 def _bounds(mask: Bool[Tensor, "B 1 H W"]) -> tuple[slice, slice] | None:
-    """Rows and columns of the mask with a margin of one pixel within the image; None where it is empty."""
-    inside = (mask > 0).cpu().numpy()  # numpy finds the rows and columns ten times as fast
-    rows, columns = (np.flatnonzero(inside.any((0, 1, axis))) for axis in (3, 2))
-    if not len(rows):
+    """Rows and columns of the masks with a margin of one pixel within the image; None where all are empty."""
+    inside = (mask > 0).any(0)[0]
+    rows, columns = (inside.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if not rows:
         return None
-    top, bottom, left, right = (int(edge) for edge in (rows[0], rows[-1], columns[0], columns[-1]))
-    return slice(max(0, top - 1), bottom + 2), slice(max(0, left - 1), right + 2)
+    return slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2)
 
 
 def _check(target: Tensor, source: Tensor, mask: Tensor) -> None:
@@ -109,6 +115,8 @@ def _check(target: Tensor, source: Tensor, mask: Tensor) -> None:
         raise ValueError(f"target and source must both be float or uint8, got {target.dtype} and {source.dtype}")
     if mask.shape != (len(target), 1, *target.shape[-2:]):
         raise ValueError(f"mask must be (B, 1, H, W) of the frames, got {tuple(mask.shape)}")
-    low, high = mask.aminmax() if mask.numel() else (0.0, 1.0)
+    if mask.dtype == torch.bool or not mask.numel():
+        return
+    low, high = mask.aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError("mask must lie in [0, 1] and hold no NaN")

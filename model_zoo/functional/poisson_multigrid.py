@@ -9,17 +9,18 @@ precondition conjugate gradients, which mend what a coarse grid can't see of a r
 
 The preconditioned residual estimates the error itself, in the image's own units, which is when to stop.
 
-Every grid carries a margin of one cell, and holds zeros wherever there is no unknown: so no loop has a branch, and all
-of them run in vector instructions.
+Every grid carries a margin of one cell, and holds zeros wherever there is no unknown: so no loop has a branch, a grid
+is gone through as one long row, margins and all, and everything runs in vector instructions.
 
-Shape legend: C channels, H/W pixels.
+Shape legend: C channels, H/W pixels of the frame, h/w pixels of the window around the mask, N cells of a grid, all its
+rows in one.
 """
 
 from __future__ import annotations
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, UInt8
 
 MAX_ITERATIONS = 30
 COARSEST = 4  # cells, of the shorter side
@@ -27,8 +28,11 @@ GIVEN_FACTOR = 0.6  # of the summed ties to given values: the cell is twice as w
 # Chebyshev's best two steps for eigenvalues of D⁻¹A in [1/2, 2]: what the coarse grid can't see.
 STEPS = (1 / (1.25 + 0.75 * np.cos(np.pi / 4)), 1 / (1.25 - 0.75 * np.cos(np.pi / 4)))
 COARSEST_SWEEPS = 4  # pairs
+DONE, NOT_FINITE, WHOLE_FRAME = range(3)  # what comes of a blend
 
 _compile = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+# Where it has to be seen whether values are finite, the compiler may not take it for granted.
+_compile_checked = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -40,59 +44,84 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 @_compile
-def _finest(inside, unknown, given):
-    """Unknown pixels and the number of given neighbours of each."""
+def _extent(inside):
+    """First and last row and column of a mask, (top, bottom, left, right); top is -1 where it is empty."""
     height, width = inside.shape
+    top, bottom = -1, -1
+    columns = np.zeros(width, np.uint8)
     for y in range(height):
+        row = inside[y]
+        found = np.uint8(0)
         for x in range(width):
-            if inside[y, x]:
-                unknown[y + 1, x + 1] = 1
-                for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-                    v, w = y + dy, x + dx
-                    if 0 <= v < height and 0 <= w < width and not inside[v, w]:
-                        given[y + 1, x + 1] += np.float32(1)
+            found |= row[x]
+            columns[x] |= row[x]
+        if found:
+            top = y if top < 0 else top
+            bottom = y
+    left, right = width, -1
+    for x in range(width):
+        if columns[x]:
+            left, right = min(left, x), x
+    return top, bottom, left, right
+
+
+@_compile
+def _neighbours(grid, factor, out, stride):
+    """out = factor · (sum of the four neighbours)."""
+    around = grid[stride:-stride]
+    before, after = grid[stride - 1 : -stride - 1], grid[stride + 1 : len(grid) - stride + 1]
+    above, below = grid[: -2 * stride], grid[2 * stride :]
+    f, o = factor[stride:-stride], out[stride:-stride]
+    for i in range(len(around)):
+        o[i] = f[i] * ((before[i] + after[i]) + (above[i] + below[i]))
+
+
+@_compile
+def _sweep(u, b, inverse, step, out, stride):
+    """One Jacobi sweep: out = u + step · D⁻¹ (b − A u)."""
+    keep = np.float32(1) - step
+    here, given = u[stride:-stride], b[stride:-stride]
+    before, after = u[stride - 1 : -stride - 1], u[stride + 1 : len(u) - stride + 1]
+    above, below = u[: -2 * stride], u[2 * stride :]
+    share, o = inverse[stride:-stride], out[stride:-stride]
+    for i in range(len(here)):
+        around = (before[i] + after[i]) + (above[i] + below[i])
+        o[i] = keep * here[i] + step * share[i] * (given[i] + around)
+
+
+@_compile
+def _residual(u, b, factor, total, inverse, out, stride):
+    """out = factor · b − A u."""
+    here, given = u[stride:-stride], b[stride:-stride]
+    before, after = u[stride - 1 : -stride - 1], u[stride + 1 : len(u) - stride + 1]
+    above, below = u[: -2 * stride], u[2 * stride :]
+    weight, share, o = total[stride:-stride], inverse[stride:-stride], out[stride:-stride]
+    for i in range(len(here)):
+        around = (before[i] + after[i]) + (above[i] + below[i])
+        o[i] = weight[i] * (share[i] * (factor * given[i] + around) - here[i])
 
 
 @_compile
 def _coarsen(unknown, given, coarse_unknown, coarse_given):
-    for y in range(unknown.shape[0] - 2):
-        for x in range(unknown.shape[1] - 2):
-            Y, X = y // 2 + 1, x // 2 + 1
-            coarse_unknown[Y, X] = max(coarse_unknown[Y, X], unknown[y + 1, x + 1])
-            coarse_given[Y, X] += np.float32(GIVEN_FACTOR) * given[y + 1, x + 1]
+    for y in range(coarse_unknown.shape[0] - 2):
+        u, v = unknown[2 * y + 1], unknown[2 * y + 2]  # an odd height has no second row; the margin is zero
+        g, h = given[2 * y + 1], given[2 * y + 2]
+        out, ties = coarse_unknown[y + 1, 1:-1], coarse_given[y + 1, 1:-1]
+        for x in range(coarse_unknown.shape[1] - 2):
+            out[x] = max(max(u[2 * x + 1], u[2 * x + 2]), max(v[2 * x + 1], v[2 * x + 2]))
+            ties[x] = np.float32(GIVEN_FACTOR) * ((g[2 * x + 1] + g[2 * x + 2]) + (h[2 * x + 1] + h[2 * x + 2]))
 
 
 @_compile
-def _sum_weights(unknown, given, total, inverse):
-    for y in range(1, unknown.shape[0] - 1):
-        for x in range(1, unknown.shape[1] - 1):
-            around = unknown[y, x + 1] + unknown[y, x - 1] + unknown[y + 1, x] + unknown[y - 1, x]
-            weight = unknown[y, x] * (given[y, x] + around)
-            total[y, x] = weight
-            inverse[y, x] = 1 / weight if weight > 0 else 0
-
-
-@_compile
-def _sweep(u, b, inverse, step, out):
-    """One Jacobi sweep: out = u + step · D⁻¹ (b − A u)."""
-    keep = np.float32(1) - step
-    for y in range(1, u.shape[0] - 1):
-        here, before, after, above, below = u[y, 1:-1], u[y, :-2], u[y, 2:], u[y - 1, 1:-1], u[y + 1, 1:-1]
-        given, share, o = b[y, 1:-1], inverse[y, 1:-1], out[y, 1:-1]
-        for x in range(u.shape[1] - 2):
-            around = (before[x] + after[x]) + (above[x] + below[x])
-            o[x] = keep * here[x] + step * share[x] * (given[x] + around)
-
-
-@_compile
-def _residual(u, b, factor, total, inverse, out):
-    """out = factor · b − A u."""
-    for y in range(1, u.shape[0] - 1):
-        here, before, after, above, below = u[y, 1:-1], u[y, :-2], u[y, 2:], u[y - 1, 1:-1], u[y + 1, 1:-1]
-        given, weight, share, o = b[y, 1:-1], total[y, 1:-1], inverse[y, 1:-1], out[y, 1:-1]
-        for x in range(u.shape[1] - 2):
-            around = (before[x] + after[x]) + (above[x] + below[x])
-            o[x] = weight[x] * (share[x] * (factor * given[x] + around) - here[x])
+def _sum_weights(unknown, given, total, inverse, stride):
+    here, ties = unknown[stride:-stride], given[stride:-stride]
+    before, after = unknown[stride - 1 : -stride - 1], unknown[stride + 1 : len(unknown) - stride + 1]
+    above, below = unknown[: -2 * stride], unknown[2 * stride :]
+    t, o = total[stride:-stride], inverse[stride:-stride]
+    for i in range(len(here)):
+        weight = here[i] * (ties[i] + ((before[i] + after[i]) + (above[i] + below[i])))
+        t[i] = weight
+        o[i] = np.float32(1) / weight if weight > 0 else np.float32(0)
 
 
 @_compile
@@ -134,29 +163,28 @@ def _cycle(b, u, scratch, total, inverse, sizes, offsets, row, wide):
     first, second, one = np.float32(STEPS[0]), np.float32(STEPS[1]), np.float32(1)
     for index in range(2 * levels - 1):
         level = index if index < levels else 2 * levels - 2 - index
-        shape = (sizes[level, 0] + 2, sizes[level, 1] + 2)
+        shape, stride = (sizes[level, 0] + 2, sizes[level, 1] + 2), sizes[level, 1] + 2
         cut = slice(offsets[level], offsets[level + 1])
-        b_l, u_l, s_l = b[cut].reshape(shape), u[cut].reshape(shape), scratch[cut].reshape(shape)
-        t_l, i_l = total[cut].reshape(shape), inverse[cut].reshape(shape)
+        b_l, u_l, s_l, t_l, i_l = b[cut], u[cut], scratch[cut], total[cut], inverse[cut]
         if level < levels - 1:
-            shape = (sizes[level + 1, 0] + 2, sizes[level + 1, 1] + 2)
+            coarse = (sizes[level + 1, 0] + 2, sizes[level + 1, 1] + 2)
             cut = slice(offsets[level + 1], offsets[level + 2])
-            coarse_b, coarse_u = b[cut].reshape(shape), u[cut].reshape(shape)
+            coarse_b, coarse_u = b[cut].reshape(coarse), u[cut].reshape(coarse)
         if index < levels:
-            for i in range(offsets[level], offsets[level + 1]):
-                scratch[i] = first * inverse[i] * b[i]
-            _sweep(s_l, b_l, i_l, second, u_l)
+            for i in range(len(s_l)):
+                s_l[i] = first * i_l[i] * b_l[i]
+            _sweep(s_l, b_l, i_l, second, u_l, stride)
             if level < levels - 1:
-                _residual(u_l, b_l, one, t_l, i_l, s_l)
-                _restrict(s_l, coarse_b, row)
+                _residual(u_l, b_l, one, t_l, i_l, s_l, stride)
+                _restrict(s_l.reshape(shape), coarse_b, row)
             else:
                 for _ in range(COARSEST_SWEEPS - 1):
-                    _sweep(u_l, b_l, i_l, first, s_l)
-                    _sweep(s_l, b_l, i_l, second, u_l)
+                    _sweep(u_l, b_l, i_l, first, s_l, stride)
+                    _sweep(s_l, b_l, i_l, second, u_l, stride)
         else:
-            _prolong(coarse_u, u_l, i_l, row, wide)
-            _sweep(u_l, b_l, i_l, second, s_l)
-            _sweep(s_l, b_l, i_l, first, u_l)
+            _prolong(coarse_u, u_l.reshape(shape), i_l.reshape(shape), row, wide)
+            _sweep(u_l, b_l, i_l, second, s_l, stride)
+            _sweep(s_l, b_l, i_l, first, u_l, stride)
 
 
 @_compile
@@ -177,85 +205,139 @@ def _largest(a):
 
 
 @_compile
-def _right_hand_side(inside, border, b):
-    """Sum over the given neighbours of each unknown pixel, into a grid with a margin of zeros."""
-    height, width = inside.shape
+def _hierarchy(inside, top, left, sizes, offsets, grids):
+    """Unknown cells, ties to given values, sums of weights and one over them on all levels; outside of the mask.
+
+    Returns:
+        Number of unknown pixels.
+    """
+    unknown, given, total, inverse, outside = grids[0], grids[1], grids[2], grids[3], grids[4]
+    height, width = sizes[0]
+    fine = (height + 2, width + 2)
+    size = offsets[1]
+    u, o = unknown[:size].reshape(fine), outside[:size].reshape(fine)
+    count = 0
     for y in range(height):
+        row, u_row, o_row = inside[top + y, left : left + width], u[y + 1, 1:-1], o[y + 1, 1:-1]
         for x in range(width):
-            total = np.float32(0)
-            if inside[y, x]:
-                if y > 0 and not inside[y - 1, x]:
-                    total += border[y - 1, x]
-                if y < height - 1 and not inside[y + 1, x]:
-                    total += border[y + 1, x]
-                if x > 0 and not inside[y, x - 1]:
-                    total += border[y, x - 1]
-                if x < width - 1 and not inside[y, x + 1]:
-                    total += border[y, x + 1]
-            b[y + 1, x + 1] = total
+            u_row[x] = np.float32(row[x])
+            o_row[x] = np.float32(1) - np.float32(row[x])
+            count += row[x]
+    _neighbours(outside[:size], unknown[:size], given[:size], fine[1])
+    for level in range(len(sizes)):
+        cut = slice(offsets[level], offsets[level + 1])
+        shape = (sizes[level, 0] + 2, sizes[level, 1] + 2)
+        if level:
+            before = slice(offsets[level - 1], offsets[level])
+            u, g = unknown[before].reshape(fine), given[before].reshape(fine)
+            _coarsen(u, g, unknown[cut].reshape(shape), given[cut].reshape(shape))
+        _sum_weights(unknown[cut], given[cut], total[cut], inverse[cut], shape[1])
+        fine = shape
+    return count
 
 
 @_compile
-def _solve(inside, values, sizes, tolerance):
-    levels = len(sizes)
-    offsets = np.zeros(levels + 1, np.int64)
-    for level in range(levels):
-        offsets[level + 1] = offsets[level] + (sizes[level, 0] + 2) * (sizes[level, 1] + 2)
-    grids = np.zeros((7, offsets[-1]), np.float32)
-    unknown, given, total, inverse = grids[0], grids[1], grids[2], grids[3]
-    residual, z, scratch = grids[4], grids[5], grids[6]  # the residual is the cycle's right-hand side
-    shape, size = (sizes[0, 0] + 2, sizes[0, 1] + 2), offsets[1]
-    total_0, inverse_0 = total[:size].reshape(shape), inverse[:size].reshape(shape)
-    fine_unknown, fine_given = unknown[:size].reshape(shape), given[:size].reshape(shape)
-    _finest(inside, fine_unknown, fine_given)
-    for level in range(levels):
-        coarse = (sizes[level, 0] + 2, sizes[level, 1] + 2)
-        cut = slice(offsets[level], offsets[level + 1])
-        if level:
-            u, g = unknown[cut].reshape(coarse), given[cut].reshape(coarse)
-            _coarsen(fine_unknown, fine_given, u, g)
-            fine_unknown, fine_given = u, g
-        _sum_weights(fine_unknown, fine_given, total[cut].reshape(coarse), inverse[cut].reshape(coarse))
-
-    vectors = np.zeros((3, size), np.float32)
+def _solve(residual, z, scratch, total, inverse, sizes, offsets, vectors, row, wide, tolerance):
+    """Conjugate gradients from the right-hand side, which becomes the residual; the solution is vectors[2]."""
+    size, stride = offsets[1], sizes[0, 1] + 2
     direction, image, x = vectors[0], vectors[1], vectors[2]
+    residual_0, z_0, total_0, inverse_0 = residual[:size], z[:size], total[:size], inverse[:size]
+    x[:] = 0
+    product = np.float32(0)
+    for iteration in range(MAX_ITERATIONS):
+        _cycle(residual, z, scratch, total, inverse, sizes, offsets, row, wide)
+        if iteration and _largest(z_0) < tolerance:
+            for i in range(size):
+                x[i] += z_0[i]
+            return
+        new = _dot(residual_0, z_0)
+        if not new > 0:
+            return
+        ratio = new / product if iteration else np.float32(0)
+        product = new
+        for i in range(size):
+            direction[i] = z_0[i] + ratio * direction[i]
+        _residual(direction, direction, np.float32(0), total_0, inverse_0, image, stride)
+        length = product / -_dot(direction, image)
+        for i in range(size):
+            x[i] += length * direction[i]
+            residual_0[i] += length * image[i]
+
+
+@_compile_checked
+def _difference(target, source, outside, top, left, height, width, out):
+    """Target − source outside of the mask, into a grid; returns the sum over all pixels, finite if they are."""
+    total = np.float32(0)
+    for y in range(height):
+        t, s = target[top + y, left : left + width], source[top + y, left : left + width]
+        o, keep = out[y + 1, 1:-1], outside[y + 1, 1:-1]
+        for x in range(width):
+            difference = np.float32(t[x]) - np.float32(s[x])
+            total += difference
+            o[x] = difference * keep[x]
+    return total
+
+
+@_compile
+def _mix(target, source, weight, solution, top, left, height, width, is_bytes):
+    """target = target + weight · (source + solution − target) where the weight is above zero."""
+    for y in range(height):
+        t, s = target[top + y, left : left + width], source[top + y, left : left + width]
+        w, added = weight[top + y, left : left + width], solution[y + 1, 1:-1]
+        for x in range(width):
+            blended = np.float32(s[x]) + added[x]
+            mixed = blended - (blended - np.float32(t[x])) * (np.float32(1) - w[x])
+            if is_bytes:
+                mixed = min(max(np.rint(mixed), np.float32(0)), np.float32(255))
+            t[x] = mixed if w[x] > 0 else t[x]
+
+
+@_compile_checked
+def _blend(target, source, inside, weight, bounds, sizes, offsets, tolerance, is_bytes):
+    top, bottom, left, right = bounds
+    height, width = bottom - top, right - left
+    grids = np.zeros((8, offsets[-1]), np.float32)
+    total, inverse, outside, residual, z, scratch = grids[2], grids[3], grids[4], grids[5], grids[6], grids[7]
+    size, shape = offsets[1], (height + 2, width + 2)
+    if _hierarchy(inside, top, left, sizes, offsets, grids) == height * width:
+        return WHOLE_FRAME
+    vectors = np.zeros((3, size), np.float32)
     row, wide = np.zeros(2 * max(shape) + 4, np.float32), np.zeros(2 * max(shape) + 4, np.float32)
-    for channel in range(len(values)):
-        residual_0, z_0 = residual[:size], z[:size]
-        _right_hand_side(inside, values[channel], residual_0.reshape(shape))
-        x[:] = 0
-        product = np.float32(0)
-        for iteration in range(MAX_ITERATIONS):
-            _cycle(residual, z, scratch, total, inverse, sizes, offsets, row, wide)
-            if iteration and _largest(z_0) < tolerance:
-                for i in range(size):
-                    x[i] += z_0[i]
-                break
-            new = _dot(residual_0, z_0)
-            if not new > 0:
-                break
-            ratio = new / product if iteration else np.float32(0)
-            product = new
-            for i in range(size):
-                direction[i] = z_0[i] + ratio * direction[i]
-            grid = direction.reshape(shape)
-            _residual(grid, grid, np.float32(0), total_0, inverse_0, image.reshape(shape))
-            length = product / -_dot(direction, image)
-            for i in range(size):
-                x[i] += length * direction[i]
-                residual_0[i] += length * image[i]
-        solution = x.reshape(shape)
-        for y in range(inside.shape[0]):
-            for w in range(inside.shape[1]):
-                values[channel, y, w] = solution[y + 1, w + 1]
+    border = np.zeros(size, np.float32)
+    for channel in range(len(target)):
+        t, s = target[channel], source[channel]
+        found = _difference(t, s, outside[:size].reshape(shape), top, left, height, width, border.reshape(shape))
+        if not np.isfinite(found):
+            return NOT_FINITE
+        _neighbours(border, grids[0, :size], residual[:size], shape[1])
+        _solve(residual, z, scratch, total, inverse, sizes, offsets, vectors, row, wide, tolerance)
+        _mix(t, s, weight, vectors[2].reshape(shape), top, left, height, width, is_bytes)
+    return DONE
 
 
-def solve_numba(inside: Bool[np.ndarray, "H W"], values: Float[np.ndarray, "C H W"], tolerance: float) -> None:
-    """Harmonic continuation of given values into a mask; compiled once, then read from numba's cache.
+def blend_numba(
+    target: Float[np.ndarray, "C H W"] | UInt8[np.ndarray, "C H W"],
+    source: Float[np.ndarray, "C H W"] | UInt8[np.ndarray, "C H W"],
+    weight: Float[np.ndarray, "H W"],
+    tolerance: float,
+) -> int:
+    """Blend `source` into `target`, in place; compiled once, then read from numba's cache.
 
     Args:
-        inside: the unknown pixels.
-        values: C-contiguous float32, given around the mask; overwritten by the solution, zero outside of the mask.
-        tolerance: of the estimated error of any pixel.
+        target, source: C-contiguous, float32 or uint8.
+        weight: C-contiguous float32; the pixels above zero are solved for and mixed with the target by it.
+        tolerance: of the estimated error of any pixel, in the images' units.
+
+    Returns:
+        DONE, NOT_FINITE or WHOLE_FRAME; the target is spoilt where it is not DONE.
     """
-    _solve(inside, values, np.array(level_sizes(*inside.shape)), np.float32(tolerance))
+    inside = (weight > 0).view(np.uint8)
+    top, bottom, left, right = _extent(inside)
+    if top < 0:
+        return DONE
+    height, width = inside.shape
+    bounds = (max(0, top - 1), min(height, bottom + 2), max(0, left - 1), min(width, right + 2))
+    sizes = np.array(level_sizes(bounds[1] - bounds[0], bounds[3] - bounds[2]))
+    offsets = np.concatenate([[0], np.cumsum((sizes + 2).prod(1))])
+    is_bytes = target.dtype == np.uint8
+    return _blend(target, source, inside, weight, bounds, sizes, offsets, np.float32(tolerance), is_bytes)
