@@ -107,7 +107,7 @@ def set_up_steps(config: Config, module: AdversarialModule) -> None:
     """How a GAN's steps are taken, and from what they start."""
     renderer = config.renderer
     module.critic_steps, module.clip = renderer.critic_steps, renderer.clip
-    module.gradients_every = renderer.gradients_every
+    module.gradients_every, module.adversary_from = renderer.gradients_every, renderer.adversary_from
     if renderer.start is not None:
         start_from(module, Path(renderer.start))
 
@@ -123,6 +123,8 @@ def check_renderer(config: Config) -> None:
         raise UserError("renderer.penalty_every must be at least 1, ema_decay in [0, 1), teacher_forcing in [0, 1]")
     if renderer.critic_steps < 1 or renderer.clip < 0 or renderer.gradients_every < 0:
         raise UserError("renderer.critic_steps must be at least 1, clip and gradients_every at least 0")
+    if not 0 <= renderer.adversary_from < 1:
+        raise UserError("renderer.adversary_from is a share of the run: give a number from 0 to 1")
     if renderer.output is Output.residual and renderer.references not in (1, 2):
         raise UserError("renderer.references must be 1 (the closed mouth) or 2 (the open one too)")
     if renderer.full_face and config.task is Task.joint:

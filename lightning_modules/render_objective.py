@@ -177,8 +177,13 @@ class RenderObjective(nn.Module):
             "gp": self.weights["gp"] * self.penalty_every,
         }
 
-    def generator_terms(self, shown: Shown) -> dict[str, Tensor]:
-        """Unweighted value of every active term that trains the generator."""
+    def generator_terms(self, shown: Shown, is_judged: bool = True) -> dict[str, Tensor]:
+        """Unweighted value of every active term that trains the generator.
+
+        Args:
+            shown: what the terms look at.
+            is_judged: false leaves out what the discriminators say.
+        """
         terms, weights = {}, self.weights
         rendering, real = shown.rendering, shown.real
         if weights["recon"] > 0:
@@ -187,7 +192,7 @@ class RenderObjective(nn.Module):
         if weights["mouth"] > 0:
             assert shown.mouth is not None
             terms["mouth"] = region_loss(rendering.frame, real, shown.mouth)
-        for name, (judge, fake, true, condition) in self._views(shown).items():
+        for name, (judge, fake, true, condition) in (self._views(shown) if is_judged else {}).items():
             *features, scores = self._features(judge, fake, condition)
             terms[name] = adversarial_generator_loss(scores)
             if name == "adv" and weights["match"] > 0:

@@ -36,6 +36,7 @@ class AdversarialModule(TalkinModule):
     renderer: MouthRenderer
     render: RenderObjective
     critic_steps = 1  # of the discriminators, on each batch
+    adversary_from = 0.0  # share of the run after which the discriminators are there
     clip = 0.0  # most norm of the gradient of each optimiser's networks; 0: any
     gradients_every = 0  # batches between two looks at the gradient of each term; 0: never
 
@@ -49,7 +50,8 @@ class AdversarialModule(TalkinModule):
         """
         real = video.target
         mouth = box_mask(video.mouth_region, real.shape[-1]).to(real) if self.render.weights["mouth"] > 0 else None
-        return Shown(rendering, real, mouth, self._past(video, landmarks) if self.render.is_temporal else None)
+        needs_past = self.render.is_temporal and (self._trainer is None or self.progress >= self.adversary_from)
+        return Shown(rendering, real, mouth, self._past(video, landmarks) if needs_past else None)
 
     @torch.no_grad()
     def _past(self, video: VideoBatch, landmarks: Tensor | None) -> Past:
@@ -83,7 +85,11 @@ class AdversarialModule(TalkinModule):
         optimizers = self.optimizers()
         main, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
         terms: dict[str, Tensor] = {}
-        if self.render.is_adversarial:
+        is_judged = self.render.is_adversarial and self.progress >= self.adversary_from
+        if rest and not is_judged:
+            rest[0].zero_grad(set_to_none=True)
+            rest[0].step()  # moves nothing without gradients, but is counted: two steps a batch from first to last
+        if is_judged:
             with_penalty = self.render.weights["gp"] > 0 and self.batches_done % self.render.penalty_every == 0
             for step in range(self.critic_steps, 0, -1):
                 share = self.sample_draws(video, f"penalty {step}") if with_penalty else None
@@ -92,7 +98,7 @@ class AdversarialModule(TalkinModule):
                 self._descend(rest[0], weighted_sum(judged, self.render.discriminator_weights()), counts=step == 1)
             terms |= judged
             self._freeze_discriminators(True)
-        drawn = self.render.generator_terms(shown)
+        drawn = self.render.generator_terms(shown, is_judged)
         if self.gradients_every > 0 and self.logs_every(self.gradients_every):
             norms = self.render.gradient_norms(drawn, list(self.renderer.parameters()))
             self.log_terms("train", {f"grad_{name}": norm for name, norm in norms.items()}, len(video.clip))

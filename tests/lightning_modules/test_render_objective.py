@@ -157,3 +157,17 @@ def test_all_terms_train_in_either_precision(dtype, tmp_path):
     values = trained(module, tmp_path, steps=30).values
     assert sum(values["train/loss_recon"][-5:]) < 0.8 * sum(values["train/loss_recon"][:5])
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_discriminators_that_come_late_are_counted_but_not_there(tmp_path):
+    module = tiny.renderer_module(tiny.every_render_term())
+    before = [parameter.detach().clone() for parameter in module.render.parameters()]
+    module.adversary_from = 0.9
+    values = trained(module, tmp_path, steps=8).values  # counts its batches
+    assert not {"train/loss_adv", "train/loss_temporal", "train/loss_adv_d"} & values.keys()
+    assert all(map(torch.equal, before, module.render.parameters()))
+    module = tiny.renderer_module(tiny.every_render_term())
+    module.adversary_from = 0.5
+    values = trained(module, tmp_path, steps=8).values
+    assert len(values["train/loss_adv"]) == 2 < len(values["train/loss_recon"]) == 4
+    assert not any(map(torch.equal, before, module.render.parameters()))
