@@ -147,8 +147,11 @@ class SyntheticConfig:
     """The built-in corpus, made when neither `data.root` nor `data.store` is given."""
 
     speakers: int = 6
-    sentences: int = 8  # a speaker
+    sentences: int = 8  # a speaker, of `grid`
+    seconds: float = 12.0  # of each training take, of `collected`
+    views: list[str] = field(default_factory=list)  # with pictures, of `collected`; none: all seven
     seed: int = 0
+    pictures: bool = True  # false: sound and exact face parameters without video, for experiments on speech alone
 
 
 @dataclass
@@ -249,6 +252,7 @@ class RendererConfig:
     penalty: Penalty = Penalty.r1
     penalty_every: int = 8  # steps between penalties; the weight is multiplied accordingly
     critic_steps: int = 1  # of the discriminators on each batch
+    adversary_from: float = 0.0  # share of the run over which the other terms train alone
     clip: float = 0.0  # most norm of each optimiser's gradient, renderer and joint; 0: any
     gradients_every: int = 500  # steps between two looks at the gradient of each term, logged as grad_<term>; 0: never
     ema_decay: float = 0.99  # exponential moving average of the generator's weights; 0: off
