@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model_zoo.functional.heatmaps import MOUTH
+from model_zoo.functional.heatmaps import CROP_UNITS, MOUTH
 from model_zoo.functional.masks import box_mask, hull_mask
 from model_zoo.functional.poisson import poisson_blend
 
@@ -44,8 +44,9 @@ def composite_mouth(
 ) -> Composite:
     """Blend the generated mouth into the true frame under the soft hull of both faces.
 
-    A frame is flagged where landmarks or generated pixels are not finite, where the driven mouth has its centre outside
-    of the mouth box (what was generated is not all shown), and where the mask is empty or covers the crop.
+    A frame is flagged where generated pixels are not finite, where a landmark is not or lies more than a side away from
+    the crop, where the driven mouth has its centre outside of the mouth box (what was generated is not all shown), and
+    where the mask is empty or covers the crop.
 
     Args:
         target: true frames in [-1, 1]. generated: with the generated mouth.
@@ -66,7 +67,7 @@ def composite_mouth(
             f"{count} frames need landmarks (B, 68, 2) and boxes (B, 4) alike, got {tuple(driven.shape)}, "
             f"{tuple(original.shape)} and {tuple(box.shape)}"
         )
-    usable = is_drivable(driven, box) & original.isfinite().all((1, 2)).to(driven.device)
+    usable = is_drivable(driven, box) & _near(original)
     usable &= torch.stack([image.isfinite().flatten(1).all(1) for image in (target, generated)]).all(0)
     frame, mask = target.clone(), target.new_zeros(count, 1, size, size)
     if usable.any():
@@ -80,10 +81,15 @@ def composite_mouth(
 
 
 def is_drivable(landmarks: Float[Tensor, "B 68 2"], box: Float[Tensor, "B 4"]) -> Bool[Tensor, "B"]:
-    """Whether landmarks can drive a mouth within its box: all finite, and the mouth's centre in the box."""
+    """Whether landmarks can drive a mouth within its box: its centre is there, and no landmark is far from the crop."""
     centre = landmarks[:, MOUTH.start : MOUTH.stop].mean(1)
-    inside = (centre >= box[:, :2]).all(1) & (centre <= box[:, 2:]).all(1)  # false for NaN
-    return inside & landmarks.isfinite().all((1, 2))
+    inside = (centre >= box[:, :2]).all(1) & (centre <= box[:, 2:]).all(1)
+    return inside & _near(landmarks)
+
+
+def _near(landmarks: Float[Tensor, "B 68 2"]) -> Bool[Tensor, "B"]:
+    """All landmarks within a side of the crop around it; false for NaN."""
+    return ((landmarks > -CROP_UNITS) & (landmarks < 2 * CROP_UNITS)).all(2).all(1)
 
 
 def _within(box: Float[Tensor, "B 4"], size: int) -> Float[Tensor, "B 1 H W"]:

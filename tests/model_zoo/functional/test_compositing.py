@@ -63,6 +63,8 @@ def spoilt(name: str) -> list[torch.Tensor]:
             driven[1, 8] = math.inf
         case "landmarks outside of the crop":
             driven[1] += 300
+        case "a chin far away":
+            driven[1, 8, 1] = 1e12
         case "generated NaN":
             generated[1, 0, 90, 64] = math.nan
         case "a box of nothing":
@@ -83,6 +85,7 @@ def spoilt(name: str) -> list[torch.Tensor]:
         "NaN landmarks of the original",
         "infinite landmarks",
         "landmarks outside of the crop",
+        "a chin far away",
         "generated NaN",
         "a box of nothing",
         "a box outside of the crop",
