@@ -6,6 +6,7 @@ what was decoded needs no shared memory, of which containers have little, and no
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ import torch
 from datamodules.sampler import ClipChunks, EpochSampler, Unit
 from datamodules.windows import Batch, ClipWindows
 
-_UNITS_AHEAD = 2  # a thread; one may take long while another is used up
+_UNITS_AHEAD = 1  # beyond those that the threads work on; each takes memory
 
 
 class BatchLoader:
@@ -28,6 +29,9 @@ class BatchLoader:
         order: units of samples.
         batch_size: samples a batch.
         num_workers: loader threads; 0 loads when a batch is asked for.
+
+    Attributes:
+        waited: seconds for which whoever asked for batches has had nothing else to do.
     """
 
     def __init__(
@@ -35,13 +39,20 @@ class BatchLoader:
     ) -> None:
         cv2.setNumThreads(1)  # the loader's own threads are as many as were asked for
         self.data, self.order, self.batch_size, self.num_workers = data, order, batch_size, num_workers
+        self.waited = 0.0
         self._threads = ThreadPoolExecutor(num_workers, "loader") if num_workers > 0 else None
 
     def __len__(self) -> int:
         return self.order.num_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for unit in self._units():
+        units = self._units()
+        while True:
+            asked = time.perf_counter()
+            unit = next(units, None)
+            self.waited += time.perf_counter() - asked
+            if unit is None:
+                return
             for start in range(0, len(unit), self.batch_size):
                 yield unit.cut(start, start + self.batch_size)
 
@@ -54,7 +65,7 @@ class BatchLoader:
         ahead: deque[Future[Batch]] = deque()
         try:
             while True:
-                for unit in islice(wanted, _UNITS_AHEAD * self.num_workers - len(ahead)):
+                for unit in islice(wanted, self.num_workers + _UNITS_AHEAD - len(ahead)):
                     ahead.append(self._threads.submit(self._read, unit))
                 if not ahead:
                     return

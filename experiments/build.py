@@ -25,6 +25,7 @@ from lightning_modules.audio_to_landmark import AudioToLandmarkModule
 from lightning_modules.base import Schedule, TalkinModule
 from lightning_modules.callbacks.checkpoints import LastCheckpoint
 from lightning_modules.callbacks.ema import GeneratorAverage
+from lightning_modules.callbacks.loader_wait import LoaderWait
 from lightning_modules.callbacks.previews import Previews
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.random_state import RandomState
@@ -151,7 +152,7 @@ def build_trainer(
     batches = num_batches(config, task, data.batches_per_epoch(config.trainer.devices))
     optimizers = 2 if getattr(getattr(module, "render", None), "is_adversarial", False) else 1
     val_every = config.trainer.val_every or max(1, batches // 4)
-    callbacks: list[pl.Callback] = [RandomState()]
+    callbacks: list[pl.Callback] = [RandomState(), LoaderWait()]
     if config.trainer.progress:
         callbacks.append(TrainingProgress(task.value.replace("_", " ")))
     if task in (Task.renderer, Task.joint):

@@ -34,7 +34,7 @@ from model_zoo.functional.mfcc import mfcc
 
 SIZE, BATCH, WORKERS = 256, 16, 2
 CLIPS, MANY_CLIPS, FRAMES = 64, 1024, 75  # of GRID's length
-WARM_UP, MEASURED = 160, 320  # batches; as many as are loaded ahead come first and are left over, or they would count
+WARM_UP, MEASURED = 256, 512  # batches; as many as are loaded ahead come first and are left over, or they would count
 PLAIN_MEASURED = 12  # batches of the slow one
 CLIPS_A_BATCH = 8  # at least
 BOX = (55.0, 123.0, 196.0, 222.0)  # a mouth box of GRID, px
