@@ -92,7 +92,9 @@ class _Track:
             self._flush()
             self._end = time if moved and time is not None else self._end
             self._move_to(round((self._end - self._since) * SAMPLE_RATE))
-            self._kind, self._resampler = kind, av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            # A second at once: what is done to each piece costs a multiple of resampling it.
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE, frame_size=SAMPLE_RATE)
+            self._kind, self._resampler = kind, resampler
         self._end += frame.samples / frame.sample_rate
         self.heard = True
         frame.pts = None  # the resampler counts samples
