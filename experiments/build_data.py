@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from datamodules.folder import FolderDataModule
 from datamodules.grid import GridDataModule
 from datamodules.prepare.clip import PrepareSettings
 from datamodules.prepare.consent import Consent, check_consent
-from datamodules.synthetic.corpus import generate_collected_corpus, generate_grid_corpus
+from datamodules.synthetic.corpus import VIEWS, generate_collected_corpus, generate_grid_corpus
+from datamodules.synthetic.spoken_store import spoken_collected, spoken_grid
 from experiments.build_render import build_seeing
 from experiments.build_speech import build_hearing
 from experiments.command_line import UserError
@@ -60,13 +63,18 @@ def build_data(config: Config, task: Task, face: MorphableFace) -> CorpusDataMod
     detector = build_detector(config)
     kind = BATCH_KIND[task]
     module = DATA[data.corpus]
-    root = None if data.root is None else Path(data.root)
-    if root is None and data.store is None:
-        root = synthetic_corpus(config)
+    root, store = None if data.root is None else Path(data.root), data.store
+    if root is None and store is None:
+        if data.synthetic.pictures:
+            root = synthetic_corpus(config)
+        elif kind == "speech":
+            store = str(spoken_corpus(config))
+        else:
+            raise UserError(f"{task.value} needs pictures: set data.synthetic.pictures=true")
     return module(
         root=root,
         cache_root=data.cache,
-        store_root=data.store,
+        store_root=store,
         face=face,
         kind=kind,
         crop_size=config.scale.crop,
@@ -150,19 +158,51 @@ def build_detector(config: Config) -> FaceDetector:
 
 def synthetic_corpus(config: Config) -> Path:
     """The built-in corpus in the raw layout of `data.corpus`, written into the cache folder on first use."""
-    if config.data.corpus is Corpus.folder:
-        raise UserError("data=folder needs data.root=<folder of videos>")
-    synthetic, workers = config.data.synthetic, config.data.prepare_workers
-    workers = available_cores() if workers is None else workers
-    cache = cache_folder() if config.data.cache is None else Path(config.data.cache).expanduser()
-    name = f"{config.data.corpus.value}-{synthetic.speakers}x{synthetic.sentences}-seed{synthetic.seed}"
-    root = cache / "synthetic" / name
-    with Progress(console=Console(stderr=True), disable=not config.trainer.progress, transient=True) as bar:
-        task = bar.add_task("making synthetic clips")
-        show = partial(_show_progress, bar, task)
+    synthetic, root, workers = config.data.synthetic, _synthetic_root(config, ""), _workers(config)
+    with _making_clips(config) as show:
         if config.data.corpus is Corpus.grid:
             return generate_grid_corpus(root, synthetic.speakers, synthetic.sentences, synthetic.seed, workers, show)
-        return generate_collected_corpus(root, synthetic.speakers, seed=synthetic.seed, workers=workers, progress=show)
+        views = synthetic.views or tuple(VIEWS)
+        return generate_collected_corpus(
+            root, synthetic.speakers, views, synthetic.seconds, seed=synthetic.seed, workers=workers, progress=show
+        )
+
+
+def spoken_corpus(config: Config) -> Path:
+    """The same performances as a clip store without pictures, made in the cache folder on first use."""
+    num_cepstra = config.audio.num_cepstra
+    synthetic, root = config.data.synthetic, _synthetic_root(config, f"spoken{num_cepstra}-")
+    how = synthetic.seed, num_cepstra, _workers(config)
+    with _making_clips(config) as show:
+        if config.data.corpus is Corpus.grid:
+            return spoken_grid(root, synthetic.speakers, synthetic.sentences, *how, show)
+        return spoken_collected(root, synthetic.speakers, synthetic.seconds, tuple(VIEWS), *how, show)
+
+
+def _synthetic_root(config: Config, prefix: str) -> Path:
+    """Folder of a synthetic corpus below the cache."""
+    data, synthetic = config.data, config.data.synthetic
+    if data.corpus is Corpus.folder:
+        raise UserError("data=folder needs data.root=<folder of videos>")
+    cache = cache_folder() if data.cache is None else Path(data.cache).expanduser()
+    each = (
+        f"{synthetic.sentences}"
+        if data.corpus is Corpus.grid
+        else "-".join([f"{synthetic.seconds:g}s", *synthetic.views])
+    )
+    return cache / "synthetic" / f"{prefix}{data.corpus.value}-{synthetic.speakers}x{each}-seed{synthetic.seed}"
+
+
+def _workers(config: Config) -> int:
+    wanted = config.data.prepare_workers
+    return available_cores() if wanted is None else wanted
+
+
+@contextmanager
+def _making_clips(config: Config) -> Iterator[Callable[[int, int], None]]:
+    """A bar; what it yields is told the clips done and the clips in all."""
+    with Progress(console=Console(stderr=True), disable=not config.trainer.progress, transient=True) as bar:
+        yield partial(_show_progress, bar, bar.add_task("making synthetic clips"))
 
 
 def _show_progress(bar: Progress, task: TaskID, done: int, total: int) -> None:

@@ -24,6 +24,8 @@ from experiments.trained import open_speech
 
 register()
 
+MINUTES = {"collected_minutes", "collected_minutes_split", "collected_adapt"}  # of which the corpus below has few
+
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory) -> Path:
@@ -50,6 +52,7 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
             "data.consent=synthetic",
             "data.consent_reference=made by the tests",
             *(["data.test_speakers=[s4]"] if "unseen" in name else []),
+            *(["data.train_minutes=0.04", "data.speakers=[p1]"] if name in MINUTES else []),
             *more,
         ]
     )
@@ -62,7 +65,11 @@ def finished(corpora, tmp_path_factory):
 
     @cache
     def folder(name: str) -> Path:
-        return run(configure(name, corpora, tmp_path_factory.mktemp(name)))
+        more = []
+        if name == "collected_adapt":
+            start = folder("collected_minutes") / "checkpoints" / "last.ckpt"
+            more = [f"renderer.start={start}", "trainer.max_steps=2"]
+        return run(configure(name, corpora, tmp_path_factory.mktemp(name), *more))
 
     return folder
 
