@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int16
+from jaxtyping import Bool, Float, Int16
 
 from datamodules.prepare.decode import FRAME_RATE
 from datamodules.prepare.sound import to_float
@@ -132,20 +132,26 @@ def _score(
     pairs = ((opening, level), (speed, rates), (smoothed(np.abs(speed), _SPEED_SMOOTHING), level))
     reach = min(round(limit_s / _STEP), count // 2)
     lags = np.arange(-reach, reach + 1)
-    score = np.zeros(len(lags))
-    for row, lag in enumerate(lags):
-        picture, sound = slice(max(0, -lag), count - max(0, lag)), slice(max(0, lag), count - max(0, -lag))
-        use = known[picture]
-        for weight, (a, b) in zip(_WEIGHTS, pairs, strict=True):
-            score[row] += weight * _correlation(a[picture][use], b[sound][use]) / sum(_WEIGHTS)
-    return score, lags
+    score = sum(
+        weight * _correlations(a[:count], b[:count], known[:count], reach)
+        for weight, (a, b) in zip(_WEIGHTS, pairs, strict=True)
+    )
+    return score / sum(_WEIGHTS), lags
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if len(a) < 2:
-        return 0.0
-    a, b = a - a.mean(), b - b.mean()
-    return float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-12))
+def _correlations(
+    a: Float[np.ndarray, "K"], b: Float[np.ndarray, "K"], known: Bool[np.ndarray, "K"], reach: int
+) -> Float[np.ndarray, "L"]:
+    """Correlation of a[t] with b[t + lag] over all t where both are there and a is known, for lags -reach to reach."""
+    weight = known.astype(np.float64)
+    mean = weight @ a / max(1.0, weight.sum())
+    a, b = weight * (a - mean), np.pad(b - b.mean(), reach)  # near zero, so that the differences below are exact
+    there = np.pad(np.ones(len(weight)), reach)
+    number, sum_a, sum_aa = (np.correlate(there, factor) for factor in (weight, a, a * a))
+    sum_b, sum_bb, sum_ab = np.correlate(b, weight), np.correlate(b * b, weight), np.correlate(b, a)
+    number = np.maximum(number, 1)
+    spread = (sum_aa - sum_a**2 / number) * (sum_bb - sum_b**2 / number)
+    return (sum_ab - sum_a * sum_b / number) / np.sqrt(np.maximum(spread, 0) + 1e-12)
 
 
 def _vertex(score: np.ndarray, best: int) -> float:

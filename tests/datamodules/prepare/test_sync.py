@@ -11,7 +11,7 @@ from scipy.signal import butter, sosfilt
 
 from datamodules.prepare.decode import fit_length, read_audio, read_frames, video_start
 from datamodules.prepare.sound import to_float, to_int16
-from datamodules.prepare.sync import band_pass, smoothed, sound_offset, speech_level
+from datamodules.prepare.sync import _correlations, band_pass, smoothed, sound_offset, speech_level
 from datamodules.prepare.track import track_landmarks
 from datamodules.synthetic.corpus import generate_grid_corpus
 from model_zoo.face.detector import DlibDetector
@@ -92,6 +92,16 @@ def test_somebody_elses_speech_gives_little_confidence():
     doubtful = [sound_offset(babble(seed)[0], babble(seed + 50)[1]).confidence for seed in range(10, 30)]
     sure = [sound_offset(*babble(seed)).confidence for seed in range(10, 30)]
     assert np.median(doubtful) < 0.5 < 0.9 < np.median(sure)
+
+
+def test_each_lag_has_the_correlation_of_what_it_brings_together():
+    rng = np.random.default_rng(0)
+    a, b, known = rng.normal(5, 1, 90), rng.normal(-40, 9, 90), rng.random(90) > 0.3
+    found = _correlations(a, b, known, 20)
+    for lag, value in zip(range(-20, 21), found, strict=True):
+        time = [t for t in range(90) if known[t] and 0 <= t + lag < 90]
+        assert value == pytest.approx(np.corrcoef(a[time], b[np.add(time, lag)])[0, 1], abs=1e-9)
+    assert not _correlations(a, b, np.zeros(90, bool), 20).any()
 
 
 @pytest.mark.parametrize("length", [160, 4801, 48_000])
