@@ -24,6 +24,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from datamodules.atomic import atomic_path
+from datamodules.hearing import silence_of
 from experiments.command_line import UserError, guarded
 from experiments.run import wandb_mode
 from experiments.tables import wide_console
@@ -54,7 +55,7 @@ class Windows(NamedTuple):
 
 @torch.inference_mode()
 def collect(trained: TrainedSpeech, per_clip: int = WINDOWS_A_CLIP) -> Windows:
-    """Evenly spaced windows of every training clip.
+    """Evenly spaced windows of every training clip, of frames at which somebody speaks: silence has no speaker.
 
     Raises:
         UserError: fewer than two speakers train, or one of them with a single clip.
@@ -73,7 +74,10 @@ def collect(trained: TrainedSpeech, per_clip: int = WINDOWS_A_CLIP) -> Windows:
         mean, std = raw.mean(0), raw.std(0)
         for place, clip_id in enumerate(clip_ids):
             clip = data.store.open(clip_id)
-            frames = torch.linspace(5, clip.num_frames - 6, per_clip).round().long().tolist()
+            spoken = (~silence_of(clip)).nonzero().ravel()
+            if len(spoken) == 0:
+                continue
+            frames = spoken[torch.linspace(0, len(spoken) - 1, per_clip).round().long()].tolist()
             rows = torch.stack([audio_window(clip.mfcc, frame) for frame in frames])
             own = data.hearing.normal.get(speaker)
             heard = rows if own is None else (rows - own[0]) / own[1]
