@@ -115,8 +115,7 @@ def _descend(
                 node = 2 * node + 2 - int(brighter)
             reached[tree] = node - num_splits
         for tree in range(num_trees):
-            leaf = leaves[cascade, tree, reached[tree]]
-            shape += leaf
+            shape += leaves[cascade, tree, reached[tree]]
 
 
 @_compile
