@@ -138,13 +138,28 @@ def warp_crop(frame: Frame, transform: Float[np.ndarray, "2 3"], size: int = CRO
     matrix[:, 2] = (matrix[:, 2] + 0.5) * size / CROP_SIZE - 0.5
     matrix[:, :2] *= size / CROP_SIZE
     factor = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    halvings = max(0, int(np.floor(np.log2(1 / factor)))) if factor < 1 else 0
-    if halvings:
+    step = 2 ** max(0, int(np.floor(np.log2(1 / factor))))
+    rows, columns = _looked_at(matrix, size, step, frame.shape)
+    frame = frame[rows, columns]
+    matrix[:, 2] += matrix[:, :2] @ (columns.start, rows.start)
+    if step > 1:
         # shrink by averaging first: interpolation alone would skip pixels and alias
-        step = 2**halvings
-        rows, columns = frame.shape[0] // step, frame.shape[1] // step
-        frame = cv2.resize(frame[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA)
+        height, width = frame.shape[0] // step, frame.shape[1] // step
+        frame = cv2.resize(frame[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
         matrix[:, 2] = matrix[:, 2] + matrix[:, :2] @ np.full(2, (step - 1) / 2)
         matrix[:, :2] *= step
-    interpolation = cv2.INTER_CUBIC if factor >= 1 else cv2.INTER_LINEAR
-    return cv2.warpAffine(frame, matrix, (size, size), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
+    flags = cv2.INTER_CUBIC if factor >= 1 else cv2.INTER_LINEAR
+    # In floating point OpenCV interpolates in two thirds of the time that it takes with bytes, and rounds but once.
+    crop = cv2.warpAffine(frame.astype(np.float32), matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.rint(crop, out=crop).clip(0, 255, out=crop).astype(np.uint8)
+
+
+def _looked_at(matrix: Float[np.ndarray, "2 3"], size: int, step: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of a frame that a crop needs, from a multiple of `step` on; at least one step of each."""
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[x, y, 1] for x in (0, size - 1) for y in (0, size - 1)]) @ inverse.T
+    ranges = []
+    for low, high, end in zip(corners.min(0), corners.max(0), shape[1::-1], strict=True):
+        first, last = int(np.clip(low, 0, end - 1)) - 2 * step, int(np.clip(high, 0, end - 1)) + 4 * step
+        ranges.append(slice(max(0, first // step * step), min(end, last)))
+    return ranges[1], ranges[0]

@@ -1,5 +1,6 @@
 """The crop: where the eyes go, that it is exact, and that it does not move with the mouth."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -130,3 +131,24 @@ def test_border_is_replicated():
     frame[-1] = 200
     crop = warp_crop(frame, np.array([[1.0, 0, 100], [0, 1.0, 0]]))
     assert (crop[40:, 120] == 200).all()
+
+
+@pytest.mark.parametrize("offset", [(-60, -20), (90, 140), (-400, 0), (0, 300), (2000, -3000)])
+@pytest.mark.parametrize("scale", [1.0, 1.7])
+def test_only_what_is_looked_at_is_touched_and_nothing_changes(offset, scale):
+    frame = np.random.default_rng(0).integers(0, 255, (150, 170, 3), np.uint8)
+    transform = np.array([[scale, 0.1, offset[0]], [-0.1, scale, offset[1]]])
+    whole = cv2.warpAffine(frame, transform, (256, 256), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    assert np.abs(warp_crop(frame, transform).astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize("offset", [(20, 30), (-300, -90), (0, 280), (3000, -2000)])
+def test_a_large_face_is_averaged_from_the_whole_frames_blocks(offset):
+    frame = np.random.default_rng(0).integers(0, 255, (901, 1203, 3), np.uint8)
+    transform = np.array([[0.3, 0.02, offset[0]], [-0.02, 0.3, offset[1]]])
+    halved = cv2.resize(frame[:900, :1202], (601, 450), interpolation=cv2.INTER_AREA)
+    transform_halved = np.column_stack([2 * transform[:, :2], transform[:, 2] + transform[:, :2] @ [0.5, 0.5]])
+    whole = cv2.warpAffine(
+        halved, transform_halved, (256, 256), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    assert np.abs(warp_crop(frame, transform).astype(int) - whole).max() <= 1
