@@ -18,6 +18,7 @@ from experiments.build_speech import (
     build_speaker_network,
     build_speech,
     build_standardise,
+    learns_removal,
 )
 from experiments.schema import Config, Task
 from lightning_modules.audio_to_expression import AudioToExpressionModule, SpeechObjective
@@ -109,9 +110,9 @@ def build_module(config: Config, task: Task, data, face: MorphableFace, trained:
 
 
 def build_speech_objective(config: Config, face: MorphableFace, trained: Trained) -> SpeechObjective:
-    """L_norm + L_trans; without ID removal nothing could follow L_norm and `identity`, so they are off."""
+    """L_norm + L_trans; where ID removal learns nothing, nothing could follow L_norm and `identity`: they are off."""
     weights = config.loss.speech
-    if not config.audio.id_removal:
+    if not learns_removal(config):
         return SpeechObjective(face, None, replace(weights, identity=0.0))
     return SpeechObjective(face, trained.speaker_network, weights)
 

@@ -7,12 +7,12 @@ import torch
 from datamodules.corpus_module import CorpusDataModule
 from datamodules.hearing import Hearing, SoundAugmentation, VoiceAugmentation
 from experiments.command_line import UserError
-from experiments.schema import Config, LandmarkSpace, Scope, Task
+from experiments.schema import Config, LandmarkSpace, Removal, Scope, Task
 from lightning_modules.audio_to_landmark import mouth_movement
 from model_zoo.audio.audio_to_expression import AudioToExpression
 from model_zoo.audio.audio_to_landmark import AudioToLandmark
 from model_zoo.audio.causal import CausalAudioToExpression
-from model_zoo.audio.id_removal import AudioIdRemoval
+from model_zoo.audio.id_removal import AudioIdRemoval, MomentRemoval
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.audio.vggvox import VGGVox
@@ -63,11 +63,18 @@ def build_speech(config: Config, data) -> SpeechToExpression:
     return SpeechToExpression(build_standardise(config, data), build_id_removal(config), translation)
 
 
-def build_id_removal(config: Config) -> AudioIdRemoval | None:
-    """The Audio ID-Removing Network; none for the baseline."""
+def learns_removal(config: Config) -> bool:
+    """Whether there is an Audio ID-Removing Network to train."""
+    return config.audio.id_removal and config.audio.removal is Removal.learned
+
+
+def build_id_removal(config: Config) -> AudioIdRemoval | MomentRemoval | None:
+    """The Audio ID-Removing Network, or what takes its place; none for the baseline."""
     audio = config.audio
     if not audio.id_removal:
         return None
+    if audio.removal is Removal.moments:
+        return MomentRemoval()
     return AudioIdRemoval(
         audio.num_cepstra,
         audio.num_components,
@@ -104,6 +111,8 @@ def check_audio(config: Config) -> None:
         raise UserError("no loss is left to train: give loss.speech.shape a weight")
     if audio.frames < 1 or audio.rows_per_step < 1 or 100 % audio.rows_per_step or audio.utterance_rows < 1:
         raise UserError("audio.frames and utterance_rows must be at least 1, rows_per_step a divisor of 100")
+    if audio.removal is Removal.moments and audio.scope is Scope.clip:
+        raise UserError("audio.removal=moments looks at windows: use audio.scope=window")
     if audio.stateful and audio.id_removal and audio.scope is not Scope.clip:
         raise UserError("a stateful network hears no windows: use audio=stateful, or audio.scope=clip beside it")
     if audio.stateful and config.task is Task.audio_to_landmark:

@@ -154,7 +154,7 @@ def mechanism(trained: TrainedSpeech, windows: Windows, seed: int = 0) -> dict[s
     speech, removal = trained.speech, trained.speech.id_removal
     if removal is None or windows.weights is None or speech.is_stateful:
         return {}
-    change = removal.transform(windows.weights) - torch.eye(*removal.components.shape[1:])
+    change = removal.transform(windows.weights) - torch.eye(windows.x.shape[2], windows.x.shape[2] + 1)
     speakers = range(int(windows.speaker.max()) + 1)
     means = torch.stack([windows.weights[windows.speaker == number].mean(0) for number in speakers])
     within = (windows.weights - means[windows.speaker]).square().sum(1).mean()

@@ -21,6 +21,7 @@ from rich.table import Table
 from experiments import build, registry, tables
 from experiments.articulation import articulation, by_viseme
 from experiments.build_data import build_data, build_face, is_synthetic
+from experiments.build_speech import learns_removal
 from experiments.check_config import check_config
 from experiments.checkpoints import check_resumes
 from experiments.command_line import CONFIG_FOLDER, INTERRUPTED, check_overrides, fail, guarded
@@ -75,7 +76,7 @@ def stages(config: Config, speaker_shares: list[float]) -> list[Task]:
     wanted = list(config.pretrain)
     if Task.audio_to_expression in wanted and speech.expression == speech.shape == 0:
         wanted.remove(Task.audio_to_expression)  # pixels alone train the audio networks then
-    wants_judge = speech.norm > 0 and config.audio.id_removal
+    wants_judge = speech.norm > 0 and learns_removal(config)
     if Task.speaker_id in wanted and not (wants_judge and build.judges_speakers(speaker_shares)):
         wanted.remove(Task.speaker_id)
         if wants_judge:

@@ -60,6 +60,13 @@ class Split(StrEnum):
     duration = auto()  # the last `test_minutes` of every speaker and view
 
 
+class Removal(StrEnum):
+    """What takes identity out of speech: the network of Eq. 1, or the normalisation of every window."""
+
+    learned = auto()
+    moments = auto()
+
+
 class Scope(StrEnum):
     """From what ID removal infers λ."""
 
@@ -196,6 +203,7 @@ class AudioConfig:
 
     num_cepstra: int = 13
     id_removal: bool = True
+    removal: Removal = Removal.learned
     scope: Scope = Scope.window
     num_components: int = 15  # K of Eq. 1
     id_hidden: int = 128  # units of the λ-LSTM

@@ -94,6 +94,52 @@ class AudioIdRemoval(nn.Module):
         return x_BAC + torch.baddbmm(change_BCD[:, None, :, -1], x_BAC, change_BCD[:, :, :-1].mT)
 
 
+class MomentRemoval(nn.Module):
+    """Every window to mean 0 and deviation 1, cepstrum by cepstrum; beyond the paper, nothing is learned.
+
+    Instance normalisation, which takes the speaker out of speech (Chou et al. 2019), as the map of Eq. 1 with
+    W̄ = [diag(1/σ) | −μ/σ] of the window itself; λ are its moments. Per-speaker normalisation without a speaker's data.
+
+    Args:
+        floor: least deviation, in those of the corpus: silence stays silent.
+    """
+
+    scope = "window"
+
+    def __init__(self, floor: float = 0.2) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(
+        self, x_BAC: Float[Tensor, "B A C"], context: Float[Tensor, "B N C"] | None = None
+    ) -> tuple[Float[Tensor, "B A C"], Float[Tensor, "B K"]]:
+        """x' and λ, as `AudioIdRemoval`; a context is of no use.
+
+        Raises:
+            ValueError: there is a context.
+        """
+        if context is not None:
+            raise ValueError("moments are those of the window itself: leave out the context")
+        weights_BK = self.weights(x_BAC)
+        return self.adapt(x_BAC, weights_BK), weights_BK
+
+    def weights(self, x_BAC: Float[Tensor, "B A C"]) -> Float[Tensor, "B K"]:
+        """K = 2 C: mean and floored deviation of each cepstrum."""
+        mean = x_BAC.mean(1)
+        variance = (x_BAC - mean[:, None]).square().mean(1)
+        return torch.cat([mean, (variance + self.floor**2).sqrt()], dim=1)
+
+    def transform(self, weights_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C D"]:
+        """W̄, of C rows and D = C + 1 columns, the last of which is the offset."""
+        mean, deviation = weights_BK.chunk(2, dim=1)
+        return torch.cat([torch.diag_embed(1 / deviation), (-mean / deviation)[..., None]], dim=2)
+
+    def adapt(self, x_BAC: Float[Tensor, "B A C"], weights_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B A C"]:
+        """x' = W̄ [x; 1] of every audio frame."""
+        mean, deviation = weights_BK[:, None].chunk(2, dim=2)
+        return (x_BAC - mean) / deviation
+
+
 class RunningWeights:
     """λ of scope 'clip' while somebody speaks: the mean over the states so far; its last row is the utterance's.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model_zoo.audio.audio_to_expression import AudioToExpression
 from model_zoo.audio.audio_to_landmark import AudioToLandmark
 from model_zoo.audio.causal import CausalAudioToExpression
-from model_zoo.audio.id_removal import AudioIdRemoval
+from model_zoo.audio.id_removal import AudioIdRemoval, MomentRemoval
 from model_zoo.audio.standardise import MfccStandardise
 from model_zoo.functional.mfcc import windows_of
 
@@ -39,7 +39,7 @@ class SpeechToExpression(nn.Module):
 
     Args:
         standardise: corpus statistics of the MFCC.
-        id_removal: the Audio ID-Removing Network, or None for the baseline without it.
+        id_removal: the Audio ID-Removing Network, what takes its place, or None for the baseline without it.
         translation: the Audio-to-Expression Translation Network, over windows or stateful; or its 2D rival, whose
             landmarks (B, T, L, 2) then stand for expressions.
 
@@ -50,7 +50,7 @@ class SpeechToExpression(nn.Module):
     def __init__(
         self,
         standardise: MfccStandardise,
-        id_removal: AudioIdRemoval | None,
+        id_removal: AudioIdRemoval | MomentRemoval | None,
         translation: AudioToExpression | CausalAudioToExpression | AudioToLandmark,
     ) -> None:
         super().__init__()

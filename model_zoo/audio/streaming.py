@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_zoo.audio.causal import CausalAudioToExpression
-from model_zoo.audio.id_removal import RunningWeights
+from model_zoo.audio.id_removal import AudioIdRemoval, RunningWeights
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.functional.mfcc import (
     FRAMES_AFTER,
@@ -140,7 +140,7 @@ class SpeechStream:
 def running_weights(speech: SpeechToExpression) -> RunningWeights | None:
     """What follows λ of scope 'clip'; None for networks without it."""
     removal = speech.id_removal
-    return RunningWeights(removal) if removal is not None and removal.scope == "clip" else None
+    return RunningWeights(removal) if isinstance(removal, AudioIdRemoval) and removal.scope == "clip" else None
 
 
 def normalised(mfcc: Float[Tensor, "*A C"], normal: Normal | None) -> Float[Tensor, "*A C"]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model_zoo.audio.id_removal import AudioIdRemoval, RunningWeights
+from model_zoo.audio.id_removal import AudioIdRemoval, MomentRemoval, RunningWeights
 
 from ..golden import digest, fill, wave
 
@@ -90,3 +90,20 @@ def test_golden_values(network):
     ]
     fill(network)
     torch.testing.assert_close(digest(network(wave(2, 100, 13))[0]), torch.tensor(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_moments_are_eq_1_with_an_analytic_map():
+    torch.manual_seed(0)
+    removal, x = MomentRemoval(floor=0.0), 3 * torch.randn(4, 100, 13) + 2
+    adapted, weights = removal(x)
+    ones = torch.cat([x, torch.ones(4, 100, 1)], dim=-1)
+    assert torch.allclose(adapted, ones @ removal.transform(weights).mT, atol=1e-5)
+    assert torch.allclose(adapted.mean(1), torch.zeros(4, 13), atol=1e-5)
+    assert torch.allclose(adapted.std(1, correction=0), torch.ones(4, 13), atol=1e-5)
+
+
+def test_moments_of_silence_stay_small():
+    quiet = torch.full((1, 100, 13), -2.0) + 0.01 * torch.randn(1, 100, 13)
+    assert MomentRemoval()(quiet)[0].abs().max() < 0.5
+    with pytest.raises(ValueError, match="leave out the context"):
+        MomentRemoval()(quiet, quiet)
