@@ -97,7 +97,7 @@ def _reach(sigma: float, dtype: torch.dtype) -> int:
     return math.ceil(sigma * math.sqrt(-2 * math.log(torch.finfo(dtype).eps)) + 0.5)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _draw_gaussians(landmarks_BL2: np.ndarray, sigma: float, reach: int, heat_BHW: np.ndarray) -> None:
     """Raise `heat` to the Gaussian of each landmark, within `reach` px of it."""
     size = heat_BHW.shape[1]
@@ -113,9 +113,10 @@ def _draw_gaussians(landmarks_BL2: np.ndarray, sigma: float, reach: int, heat_BH
                 row[column - left] = math.exp(-((column - x) ** 2) / (2 * sigma**2))
             for line in range(max(0, top), min(size, top + 2 * reach + 1)):
                 height = np.float32(math.exp(-((line - y) ** 2) / (2 * sigma**2)))
-                for column in range(first, last):
-                    value = height * row[column - left]
-                    heat_BHW[image, line, column] = max(heat_BHW[image, line, column], value)
+                drawn, weights = heat_BHW[image, line, first:last], row[first - left : last - left]
+                for column in range(drawn.size):  # over slices that begin at 0: many pixels at a time
+                    value = height * weights[column]
+                    drawn[column] = value if value > drawn[column] else drawn[column]
 
 
 def _patches(

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from model_zoo.functional.heatmaps import landmark_heatmap
 from model_zoo.functional.masks import box_bounds, box_mask, noise_fields, noise_sequence
-from model_zoo.render.window_kernels import write_masked_frames
+from model_zoo.render.window_kernels import occupied_rows, write_heatmaps, write_masked_frames
 
 _ROWS = 64  # memory is taken in multiples, so that banks of nearly the same size can use one another's
 _CPU_CHUNK, _GPU_CHUNK = 8, 64  # frames converted at once: what fits into a core's cache, into little memory
-_KERNEL_DTYPES = {torch.float32: torch.float32, torch.bfloat16: torch.uint16}  # and as what the kernel sees them
 _SPARES = 8  # of a kind that are kept
 _spare: dict[tuple, deque[Tensor]] = {}  # memory of banks that are gone
 
@@ -107,6 +107,10 @@ class FrameBank:
         draw = lambda landmarks: landmark_heatmap(landmarks, self.size)[:, 0]  # noqa: E731
         return self._once(("heatmaps", dtype), lambda: self._converted(self.landmarks, draw, dtype))
 
+    def heat_bands(self, dtype: torch.dtype) -> Int[np.ndarray, "M 2"]:
+        """Rows of the heatmaps outside of which they are zero, on the CPU."""
+        return self._once(("bands", dtype), lambda: occupied_rows(_to_numpy(self.heatmaps(dtype))))
+
     def _converted(self, values: Tensor, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
         parts = values.split(_CPU_CHUNK if values.device.type == "cpu" else _GPU_CHUNK)
         shape = function(parts[0][:1]).shape[1:]
@@ -117,7 +121,7 @@ class FrameBank:
         return memory[: len(values)]
 
     def __del__(self) -> None:
-        for memory in self._memory:
+        for memory in self._memory if give_memory is not None else ():  # when Python ends, its modules go first
             give_memory(memory)
 
     def _once(self, key: object, make: Callable[[], object]):
@@ -210,12 +214,12 @@ class FrameWindows:
         if out is None:
             channels = 4 * length + 3 * self.num_references
             out = torch.empty(num_windows, channels, size, size, dtype=dtype, device=self.rows.device)
+        assert out.is_contiguous()
         self._write_frames(box_B4, noise_B, out)
-        room_BTHW = out[:, 3 * length : 4 * length]
         if heatmaps_BTHW is None:
-            self._pick(self.bank.heatmaps(dtype), room_BTHW)
+            self._write_heatmaps(out)
         else:
-            room_BTHW.copy_(heatmaps_BTHW)
+            out[:, 3 * length : 4 * length] = heatmaps_BTHW
         if self.references is not None:
             out[:, 4 * length :] = self.bank.frames(self.references).flatten(1, 2)
         return out
@@ -230,20 +234,37 @@ class FrameWindows:
     ) -> None:
         """The first 3T channels: frames whose box is filled with noise."""
         (_, length), size = self.rows.shape, self.bank.size
-        crops = self.bank.crops
-        if out.device.type == "cpu" and crops.dtype == torch.uint8 and out.dtype in _KERNEL_DTYPES:
-            assert out.is_contiguous()
-            assert int(self.rows.max()) < len(crops)
-            view = _KERNEL_DTYPES[out.dtype]
-            noise, boxes = noise_sequence(size, out.device, out.dtype), box_bounds(box_B4, size)
-            of_torch = (crops, self.rows, boxes, noise.view(view), noise_B, out.detach().view(view))
-            write_masked_frames(*(tensor.contiguous().numpy() for tensor in of_torch))
+        if _has_kernels(out) and self.bank.crops.dtype == torch.uint8:
+            assert int(self.rows.max()) < len(self.bank)
+            boxes, noise = box_bounds(box_B4, size), noise_sequence(size, out.device, out.dtype)
+            write_masked_frames(*map(_to_numpy, (self.bank.crops, self.rows, boxes, noise, noise_B, out)))
             return
         frames_BT3HW = out[:, : 3 * length].unflatten(1, (length, 3))
         self._pick(self.bank.rgb(out.dtype), frames_BT3HW)
         fields_N3HW = noise_fields(size, out.device, out.dtype)
         inside_B1HW = box_mask(box_B4, size)
         frames_BT3HW.copy_(torch.where(inside_B1HW[:, None], fields_N3HW[noise_B][:, None], frames_BT3HW))
+
+    def _write_heatmaps(self, out: Float[Tensor, "B C H W"]) -> None:
+        """Channels 3T to 4T."""
+        length, heatmaps = self.rows.shape[1], self.bank.heatmaps(out.dtype)
+        if _has_kernels(out):
+            assert int(self.rows.max()) < len(heatmaps)
+            bands = self.bank.heat_bands(out.dtype)
+            write_heatmaps(_to_numpy(heatmaps), bands, _to_numpy(self.rows), _to_numpy(out))
+        else:
+            self._pick(heatmaps, out[:, 3 * length : 4 * length])
+
+
+def _has_kernels(out: Tensor) -> bool:
+    """Whether compiled loops can write there."""
+    return out.device.type == "cpu" and out.dtype in (torch.float32, torch.bfloat16)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    """A tensor as the kernels see it: bfloat16 as uint16. What they write to must be contiguous."""
+    tensor = tensor.detach().contiguous()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def shifted(values: Shaped[Tensor, "B T ..."], frames: int) -> Shaped[Tensor, "B T ..."]:
