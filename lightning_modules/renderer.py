@@ -124,13 +124,13 @@ class AdversarialModule(TalkinModule):
         return trivial_frames(batch)
 
     def log_batch(self, terms: dict[str, Tensor], video: VideoBatch, rendering: Rendering) -> None:
-        """Log the terms of one training batch, its scores, and the trivial predictors' scores on it."""
+        """Log the terms of one training batch, its scores, and the trivial predictors' PSNR (SSIM takes long) on it."""
         self.log_terms("train", {f"loss_{name}": value for name, value in terms.items()}, len(video.clip))
         with torch.no_grad():
-            frames = {"": rendering.frame} | {f"_{row}": frame for row, frame in self.trivial(video).items()}
-            for suffix, frame in frames.items():
-                scores = video_scores(video, frame.detach())
-                self.log_terms("train", {f"{name}{suffix}": value for name, value in scores.items()}, len(video.clip))
+            scores = video_scores(video, rendering.frame.detach())
+            for row, frame in self.trivial(video).items():
+                scores |= {f"{name}_{row}": value for name, value in signal_to_noise(video, frame).items()}
+            self.log_terms("train", scores, len(video.clip))
 
 
 class RendererModule(AdversarialModule):
@@ -215,12 +215,17 @@ def video_scores(batch: VideoBatch, frame: Tensor) -> dict[str, Tensor]:
     real = batch.target
     region = box_mask(batch.mouth_region, real.shape[-1])
     similarity = ssim_map(frame, real)
-    return {
-        "PSNR": psnr(frame, real),
+    return signal_to_noise(batch, frame) | {
         "SSIM": ssim_of_map(similarity),
-        "PSNR_mouth": psnr(frame, real, region),
         "SSIM_mouth": ssim_of_map(similarity, region),
     }
+
+
+def signal_to_noise(batch: VideoBatch, frame: Tensor) -> dict[str, Tensor]:
+    """PSNR of frame t over the whole crop and over the mouth region, one value a sample."""
+    real = batch.target
+    region = box_mask(batch.mouth_region, real.shape[-1])
+    return {"PSNR": psnr(frame, real), "PSNR_mouth": psnr(frame, real, region)}
 
 
 def update_video_scores(module: TalkinModule, batch: VideoBatch, row: str, frame: Tensor) -> None:

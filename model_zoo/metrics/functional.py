@@ -18,6 +18,7 @@ DATA_RANGE = 2.0  # of images in [-1, 1]
 MAX_PSNR = 100.0  # dB, of equal images: means stay finite
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5  # px, of the Gaussian window of Wang et al. 2004
 SSIM_C1, SSIM_C2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
+BLUR_BLOCK = 32  # px that are blurred by one matrix product
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
 
@@ -141,15 +142,16 @@ def _region_mean(values: Float[Tensor, "B H W"], region: Bool[Tensor, "B 1 H W"]
 
 
 def _gaussian(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    rows, columns = (_blur_matrix(length).to(images) for length in images.shape[-2:])
-    return rows @ (images @ columns.T)
+    across = torch.cat([images[..., seen] @ weights.to(images).T for seen, weights in _blur(images.shape[-1])], -1)
+    return torch.cat([weights.to(images) @ across[..., seen, :] for seen, weights in _blur(images.shape[-2])], -2)
 
 
 @lru_cache(maxsize=8)
-def _blur_matrix(length: int) -> Float[Tensor, "N N"]:
-    """The Gaussian window as a matrix over a row of pixels that goes on as its mirror image (scipy's 'reflect').
+def _blur(length: int) -> list[tuple[slice, Float[Tensor, "N M"]]]:
+    """The Gaussian window over a row of pixels that goes on as its mirror image (scipy's 'reflect'), as matrices.
 
-    Two matrix products take a tenth of the time of two convolutions with a single channel.
+    Each makes a block of pixels of those that their windows see. Matrix products take a fraction of the time of
+    convolutions with a single channel, and blocks leave out most of the zeros of one matrix for all pixels.
     """
     steps = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
     kernel = torch.exp(-steps.square() / (2 * SSIM_SIGMA**2))
@@ -158,7 +160,11 @@ def _blur_matrix(length: int) -> Float[Tensor, "N N"]:
     matrix = torch.zeros(length, length, dtype=torch.float64)
     for offset, weight in enumerate(kernel / kernel.sum()):
         matrix.index_put_((inside, mirrored[offset : offset + length]), weight, accumulate=True)
-    return matrix.float()
+    blocks = []
+    for start in range(0, length, BLUR_BLOCK):
+        seen = slice(max(0, start - SSIM_RADIUS), start + BLUR_BLOCK + SSIM_RADIUS)
+        blocks.append((seen, matrix[start : start + BLUR_BLOCK, seen].float()))
+    return blocks
 
 
 def _check_images(predicted: Tensor, true: Tensor, region: Tensor | None) -> None:
