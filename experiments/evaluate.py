@@ -24,6 +24,7 @@ from datamodules.atomic import atomic_file
 from datamodules.corpus_module import SAMPLES_PER_FRAME
 from experiments.build_data import is_synthetic
 from experiments.command_line import UserError, guarded
+from experiments.evaluation import arithmetic
 from experiments.evaluation.clips import DrawnClip, Retrieval, ShownClip, draw_clip, trivial_clips
 from experiments.evaluation.opened import Opened, check_task, open_run
 from experiments.evaluation.pictures import full_frames, write_full, write_pictures
@@ -49,6 +50,7 @@ class Options:
         speech: folder of the run whose speech networks predict landmarks; a joint run has its own.
         store: prepared clips to evaluate on instead of the run's held-out ones.
         swap: swap test and stillness. gap: true against predicted landmarks.
+        arithmetic: what bfloat16 and 8-bit integers lose.
         clips: how many, drawn by the seed; None: all.
         frames: of a clip at most.
         seed: draws clips and partners.
@@ -61,6 +63,7 @@ class Options:
     store: Path | None
     swap: bool
     gap: bool
+    arithmetic: bool
     clips: int | None
     frames: int
     seed: int
@@ -81,6 +84,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--store", type=Path, help="prepared clips to evaluate on (default: the run's held-out ones)")
     parser.add_argument("--swap", action="store_true", help="another clip's mouth, and a resting one: who drives?")
     parser.add_argument("--gap", action="store_true", help="what predicted landmarks lose, paired over clips")
+    parser.add_argument("--arithmetic", action="store_true", help="what bfloat16 and 8-bit integers lose to float32")
     parser.add_argument("--clips", type=_positive, help="evaluate so many clips, drawn by the seed")
     parser.add_argument("--frames", type=_positive, default=750, help="of a clip at most (default: 750, 30 s)")
     parser.add_argument("--seed", type=int, default=0, help="draws the clips and the partners of the swap test")
@@ -111,6 +115,7 @@ def evaluate(options: Options, console: Console) -> dict:
     board, retrieval = Scoreboard(find_networks()), Retrieval(opened.trained.data)
     mean = opened.trained.data.expression_statistics.mean
     swap = SwapScores(opened.trained.face, mean) if options.swap else None
+    others = list(arithmetic.renderers(renderer, opened.trained.data)) if options.arithmetic else []
     partner = partners(opened.clips, options.seed)
     frames = flagged = 0
     for number, clip_id in enumerate(track(opened.clips, "evaluating", console=Console(stderr=True), transient=True)):
@@ -124,6 +129,9 @@ def evaluate(options: Options, console: Console) -> dict:
             _full_frame(board, opened, shown, drawn, options.folder if number < options.samples else None)
         if number < options.samples:
             _show(opened, shown, drawn, retrieval, options.folder)
+        for name, other_renderer in others:
+            each = draw_clip(other_renderer, shown, shown.clip.landmarks)
+            board.add(f"{GENERATOR} in {name}", shown, each.generated, shown.mask(shown.box), each.flagged)
         if swap is not None:
             other = opened.data.store.open(partner[clip_id])
             swap.add(shown, other, lambda face, landmarks: draw_clip(renderer, face, landmarks))

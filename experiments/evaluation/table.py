@@ -8,14 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compare import Difference, paired_difference
+from experiments.evaluation.arithmetic import FLOAT32
 from experiments.evaluation.clips import RETRIEVAL
 from experiments.evaluation.scores import UNITS
+from experiments.evaluation.swap import GENERATED as GENERATOR
 from experiments.tables import PAPER, cell
 from lightning_modules.renderer import MEAN_FRAME
 
 FIDELITY = ("PSNR", "SSIM", "PSNR_mouth", "SSIM_mouth", "PSNR_frame")  # one table; how it looks, another
 DIGITS = dict.fromkeys(("PSNR", "PSNR_mouth", "PSNR_frame"), 2)
 MARGINS = (MEAN_FRAME, RETRIEVAL)  # predictors that a row is compared with, clip by clip
+ARITHMETIC_COLUMNS = ("PSNR", "PSNR_mouth", "SSIM_mouth", "sharpness")
 GAP_COLUMNS = ("PSNR_mouth", "SSIM_mouth", "sharpness", "flicker")
 SWAP_UNITS = {
     "given": "r, given",
@@ -51,6 +54,7 @@ def show(results: dict, console: Console) -> None:
     _show_margins(rows, console)
     if results["gap"]:
         _show_gap(rows, console)
+    _show_arithmetic(rows, console)
     if results["swap"]:
         _show_swap(results["swap"], console)
 
@@ -78,6 +82,17 @@ def _show_gap(rows: dict, console: Console) -> None:
     for stage in dict.fromkeys(name.partition(", ")[0] for name in rows if name.endswith("predicted landmarks")):
         pair = (f"{stage}, predicted landmarks", f"{stage}, true landmarks")
         table.add_row(stage, *(_difference(paired(rows, *pair, column), 3) for column in GAP_COLUMNS))
+    console.print(table)
+
+
+def _show_arithmetic(rows: dict, console: Console) -> None:
+    """Faster arithmetic less float32."""
+    exact = f"{GENERATOR} in {FLOAT32}"
+    if exact not in rows:
+        return
+    table = _table(["less float32", *ARITHMETIC_COLUMNS])
+    for name in (name for name in rows if name.startswith(f"{GENERATOR} in ") and name != exact):
+        table.add_row(name, *(_difference(paired(rows, name, exact, column), 3) for column in ARITHMETIC_COLUMNS))
     console.print(table)
 
 

@@ -70,6 +70,17 @@ def test_other_prepared_clips_and_fewer_of_them(run, tmp_path):
     assert again["rows"] == results["rows"]
 
 
+def test_faster_arithmetic_is_compared_with_float32(run, tmp_path):
+    results = evaluate(options(run, "--arithmetic", "--clips=1", "--samples=0", f"--out={tmp_path}"), QUIET)
+    rows = {name.removeprefix("generator in "): row for name, row in results["rows"].items() if " in " in name}
+    assert {"float32", "bfloat16"} <= rows.keys()
+    own = results["rows"]["generator, true landmarks"]["PSNR_mouth"]["mean"]
+    assert rows["float32"]["PSNR_mouth"]["mean"] == pytest.approx(own, abs=1e-4)  # the run is one in float32
+    for name, row in rows.items():
+        assert row["PSNR_mouth"]["mean"] == pytest.approx(own, abs=0.1)
+        assert (row["PSNR_mouth"]["mean"] == own) == (name == "float32")
+
+
 def test_what_was_trained_on_is_not_evaluated(run, store, tmp_path):
     results = evaluate(options(run, f"--store={store}", "--samples=0", f"--out={tmp_path}"), QUIET)
     own = evaluate(options(run, "--samples=0", f"--out={tmp_path}"), QUIET)
