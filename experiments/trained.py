@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from datamodules.corpus_module import CorpusDataModule
 from experiments.build_data import build_data, build_face
@@ -42,12 +44,16 @@ def open_config(folder: Path) -> Config:
     """Configuration of a run folder.
 
     Raises:
-        UserError: it is none.
+        UserError: it is none, or was made by another version.
     """
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder} has no config.yaml: give the folder of a finished run, outputs/<experiment>/<stamp>")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} is not of this version ({reason}): use the commit in its versions.json") from error
     assert isinstance(config, Config)
     return config
 

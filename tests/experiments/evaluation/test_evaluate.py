@@ -99,6 +99,10 @@ def spoilt(run, folder, name: str):
             checkpoint.unlink()
         case "damaged":
             checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+        case "of another version":
+            config.write_text(config.read_text() + "gone: 1\n")
+        case "no yaml":
+            config.write_text("{")
         case "another scale":
             config.write_text(config.read_text().replace("crop: 32", "crop: 64"))
         case "another width":
@@ -114,6 +118,8 @@ def spoilt(run, folder, name: str):
         ("not a run", "no config.yaml"),
         ("not finished", "let the run finish first"),
         ("damaged", "is no checkpoint"),
+        ("of another version", "versions.json"),
+        ("no yaml", "versions.json"),
         ("another scale", "config.yaml"),
         ("another width", "another scale"),
         ("speech alone", "give a run of renderer or joint"),
