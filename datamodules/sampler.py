@@ -109,16 +109,22 @@ def epoch_groups(num_samples: int, length: int, seed: int, epoch: int, segment: 
 
 
 def _shuffled_segments(rng: np.random.Generator, num_samples: int, segment: int, lanes: int) -> list[np.ndarray]:
-    """One pass over the dataset: groups of `lanes` segments, and a last one, shuffled throughout, of what is left."""
+    """One pass over the dataset: groups of `lanes` segments, and a last one of what is left, half as many at least."""
     segment = max(1, min(segment, GROUP // lanes, num_samples // lanes))  # rather short segments than few places
     places = np.roll(np.arange(num_samples), rng.integers(num_samples))  # other cuts in every epoch
     num_segments = num_samples // segment
     segments = places[: num_segments * segment].reshape(num_segments, segment)
     segments = rng.permuted(segments[rng.permutation(num_segments)], axis=1)
-    num_groups = max(0, round(num_segments / lanes) - 1)  # the last one holds half a group's samples at least
+    num_groups = max(0, round(num_segments / lanes) - 1)
     whole = segments[: num_groups * lanes].reshape(num_groups, lanes, segment)
-    rest = np.concatenate([segments[num_groups * lanes :].ravel(), places[num_segments * segment :]])
-    return [*whole.transpose(0, 2, 1).reshape(num_groups, lanes * segment), rng.permutation(rest)]
+    rest = [*segments[num_groups * lanes :], rng.permutation(places[num_segments * segment :])]
+    return [*whole.transpose(0, 2, 1).reshape(num_groups, lanes * segment), _in_turn(rest)]
+
+
+def _in_turn(lanes: Sequence[np.ndarray]) -> np.ndarray:
+    """One sample of each lane after the other; those of a shorter lane are spread over the length of the others."""
+    turns = [(np.arange(len(lane)) + number / len(lanes)) / max(1, len(lane)) for number, lane in enumerate(lanes)]
+    return np.concatenate(lanes)[np.concatenate(turns).argsort(kind="stable")]
 
 
 class ClipChunks(Sampler[Unit]):

@@ -74,6 +74,14 @@ def test_a_unit_reads_few_segments_and_a_batch_mixes_them():
     assert abs(np.corrcoef(shuffled[:-1], shuffled[1:])[0, 1]) < 0.05
 
 
+@pytest.mark.parametrize("num_samples", [1234, 4800, 4801, 5023, 5343])
+def test_every_batch_mixes_clips_the_last_of_an_epoch_too(num_samples):
+    for epoch in range(20):
+        order = np.concatenate(epoch_groups(num_samples, num_samples, seed=0, epoch=epoch, segment=32, lanes=LANES))
+        clips = order[: num_samples // 16 * 16].reshape(-1, 16) // 75
+        assert min(len(np.unique(batch)) for batch in clips) >= 8
+
+
 def test_a_rank_reads_segments_of_its_own():
     ranks = [[*EpochSampler(30_000, 4, 1, rank, 4, segment=32)] for rank in range(4)]
     for units in zip(*(units[:-1] for units in ranks), strict=True):
