@@ -5,6 +5,7 @@ Optimisation is manual: the discriminator steps on the detached rendering, then 
 
 from __future__ import annotations
 
+import math
 import random
 from typing import ClassVar
 
@@ -50,8 +51,16 @@ class AdversarialModule(TalkinModule):
         """
         real = video.target
         mouth = box_mask(video.mouth_region, real.shape[-1]).to(real) if self.render.weights["mouth"] > 0 else None
-        needs_past = self.render.is_temporal and (self._trainer is None or self.progress >= self.adversary_from)
+        needs_past = self.render.is_temporal and self.judged_batches >= 0
         return Shown(rendering, real, mouth, self._past(video, landmarks) if needs_past else None)
+
+    @property
+    def judged_batches(self) -> int:
+        """Batches since the discriminators came; negative before."""
+        if self._trainer is None:
+            return 0
+        first = math.ceil(self.adversary_from * max(0, self.trainer.max_steps) / self.optimizers_per_batch)
+        return self.batches_done - first
 
     @torch.no_grad()
     def _past(self, video: VideoBatch, landmarks: Tensor | None) -> Past:
@@ -85,12 +94,12 @@ class AdversarialModule(TalkinModule):
         optimizers = self.optimizers()
         main, *rest = optimizers if isinstance(optimizers, list) else [optimizers]
         terms: dict[str, Tensor] = {}
-        is_judged = self.render.is_adversarial and self.progress >= self.adversary_from
+        is_judged = self.render.is_adversarial and self.judged_batches >= 0
         if rest and not is_judged:
             rest[0].zero_grad(set_to_none=True)
             rest[0].step()  # moves nothing without gradients, but is counted: two steps a batch from first to last
         if is_judged:
-            with_penalty = self.render.weights["gp"] > 0 and self.batches_done % self.render.penalty_every == 0
+            with_penalty = self.render.weights["gp"] > 0 and self.judged_batches % self.render.penalty_every == 0
             for step in range(self.critic_steps, 0, -1):
                 share = self.sample_draws(video, f"penalty {step}") if with_penalty else None
                 judged = self.render.discriminator_terms(shown, with_penalty, share)
