@@ -79,14 +79,14 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor | Blocks], metada
     file.write(digest.hexdigest().encode())
 
 
-def _blocks(header: bytes, tensors: Iterable[Tensor | Blocks]) -> Iterable[bytes]:
+def _blocks(header: bytes, tensors: Iterable[Tensor | Blocks]) -> Iterable[bytes | memoryview]:
     yield len(header).to_bytes(_LENGTH, "little")
     yield header
     for tensor in tensors:
         if isinstance(tensor, Blocks):
             yield from tensor.content
         else:
-            yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def _itemsize(tensor: Tensor | Blocks) -> int:

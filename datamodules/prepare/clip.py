@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -21,6 +21,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from datamodules.atomic import StoreError
 from datamodules.batch import NUM_FRAMES
@@ -51,6 +53,7 @@ from model_zoo.functional.masks import mouth_box, mouth_region
 PIPELINE = 4  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
 _STATEMENTS = ("consent", "consent_reference")  # settings that change no pixel
+_BLOCK = 1024  # frames
 THUMBNAILS, THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 8, 64, 85  # crops in the strip of the report, px, JPEG
 
 
@@ -153,7 +156,6 @@ class ClipMaker:
         frames = ClipFrames(source.video, self.settings.image_rate, notes=notes)
         for frame in frames:
             tracker.update(frame)
-        frames.return_memory()
         seen = tracker.found
         if seen.num_frames < NUM_FRAMES:
             raise ValueError(f"too short: {seen.num_frames} frames at 25 a second, at least {NUM_FRAMES} are needed")
@@ -163,6 +165,8 @@ class ClipMaker:
             landmarks = self.detector.of(source.video, source.id, seen.num_frames, scale)
         else:
             landmarks = chosen_face(seen, self.settings.choice, samples)
+        seen.forget_landmarks()
+        frames.return_memory()
         parts, left_out = fit_spans(self.face, landmarks, seen.cuts)
         sync = sound_offset(mouth_opening(self.face, parts, seen.num_frames), samples)
         sure = self.settings.correct_offset and sync.confidence >= MIN_CONFIDENCE
@@ -210,7 +214,9 @@ class ClipMaker:
         """Cut a clip out of its frames and write it."""
         fit, quality = part.fit, self.settings.jpeg_quality
         crop = crop_from_fit(self.face, fit.shape, fit.expression, fit.pose, fit.valid, self.settings.smoothing)
-        landmarks = self.face.project_landmarks(fit.shape, fit.expression, crop.pose)
+        landmarks = _in_blocks(
+            lambda expression, pose: self.face.project_landmarks(fit.shape, expression, pose), fit.expression, crop.pose
+        )
         shown = set(np.linspace(0, row.frames - 1, THUMBNAILS).round().astype(int).tolist())
         strip, total = [], np.zeros((CROP_SIZE, CROP_SIZE, 3))
         with CropSpool(self.out) as spool:
@@ -228,7 +234,7 @@ class ClipMaker:
                 mean_crop=encode_crop(mean, quality),
                 thumbnail=encode_crop(np.hstack(strip), THUMBNAIL_QUALITY),
                 landmarks=landmarks,
-                landmarks_detected=apply_similarity(crop.transform, part.detected),
+                landmarks_detected=_in_blocks(apply_similarity, crop.transform, part.detected),
                 expression=fit.expression,
                 pose=crop.pose,
                 shape=fit.shape,
@@ -264,6 +270,11 @@ def prepare_clip(
     """
     settings = settings or PrepareSettings()
     return ClipMaker(out, face, detector, settings, settings.fingerprint(face, detector.name))(source)
+
+
+def _in_blocks(function: Callable[..., Tensor], *of_frames: Tensor) -> Tensor:
+    """A function of every frame, without what it needs in between for all frames of a long clip at once."""
+    return torch.cat([function(*block) for block in zip(*(value.split(_BLOCK) for value in of_frames), strict=True)])
 
 
 def _of_surroundings(error: BaseException, source: SourceClip) -> bool:

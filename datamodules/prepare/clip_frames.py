@@ -30,18 +30,20 @@ class ClipFrames:
         self._decode: Callable[..., Iterator[Frame]] = partial(read_frames, source, rate)
         self._memory, self._notes = memory, notes
         self._held: list[Frame] | None = None
+        self._too_long = False
 
     def __iter__(self) -> Iterator[Frame]:
         if self._held is not None:
             yield from self._held
             return
-        held: list[Frame] | None = []
+        held: list[Frame] | None = None if self._too_long else []
         size = 0
         notes, self._notes = self._notes, None
         for frame in self._decode(notes=notes):
             size += frame.nbytes
             if size > self._memory:
-                held = None
+                held, size, self._too_long = None, 0, True
+                self.return_memory()
             if held is not None:
                 held.append(frame)
             yield frame
@@ -50,7 +52,9 @@ class ClipFrames:
     def return_memory(self) -> None:
         """Give back to the system what frames took that are no longer held, before others need as much.
 
-        glibc keeps freed blocks of up to 32 MB, frames of full HD among them, for more of the same size.
+        glibc keeps freed blocks of up to 32 MB, frames of full HD among them, for more of the same size. As whatever
+        small is kept of a frame may settle in one of them, and the next frame then needs another, by chance hundreds of
+        MB are kept; so this is done on the way as well.
         """
         if self._held is None:
             getattr(_PROCESS, "malloc_trim", bool)(0)  # glibc's alone

@@ -29,6 +29,7 @@ INNER_LIPS = (62, 66)  # the middle of each
 
 # Frames. Syllables come at 3 to 6 Hz; a Gaussian this wide passes 4% of 1 Hz and nothing above.
 SMOOTHING = 10.0
+_BLOCK = 1024  # frames whose 68 landmarks are made at once
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
@@ -78,7 +79,7 @@ def crop_from_fit(
     roll = torch.atan2(rotation[:, 1, 0], rotation[:, 0, 0])  # of the ear-to-ear axis in the image
     rigid = torch.cat([centre, pose[:, 5:], roll.sin()[:, None], roll.cos()[:, None]], dim=1)
     rigid = smooth_over_time(rigid, smoothing)
-    lips = face.landmarks(shape, expression)[:, list(INNER_LIPS)].double()
+    lips = inner_lips(face, shape, expression).double()
     opening = fill_gaps((lips[:, 1] - lips[:, 0]).norm(dim=-1, keepdim=True), valid)
     rigid = without_component(rigid, smooth_over_time(opening, smoothing), opening)
 
@@ -90,6 +91,14 @@ def crop_from_fit(
     offset = target - (linear @ rigid[:, :2, None])[..., 0]
     transform = torch.cat([linear, offset[..., None]], dim=-1)
     return Crop(transform.float(), transform_pose(transform, pose).float())
+
+
+def inner_lips(
+    face: MorphableFace, shape: Float[Tensor, "199"], expression: Float[Tensor, "T 29"]
+) -> Float[Tensor, "T 2 3"]:
+    """The middle of the upper and of the lower inner lip in every frame, model units."""
+    blocks = expression.split(_BLOCK)
+    return torch.cat([face.landmarks(shape, block)[:, list(INNER_LIPS)] for block in blocks])
 
 
 def fill_gaps(values: Float[Tensor, "T D"], valid: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:
@@ -107,12 +116,20 @@ def smooth_over_time(values: Float[Tensor, "T D"], sigma: float = SMOOTHING) -> 
     weight = torch.exp(-0.5 * (offset / sigma) ** 2)
     kernels = torch.stack([weight, weight * offset, weight * offset**2])[:, None]  # (3, 1, 2 radius + 1)
     ones = torch.ones(1, 1, len(values), dtype=values.dtype)
-    s0, s1, s2 = F.conv1d(ones, kernels, padding=radius)[0]
-    y0, y1, _ = F.conv1d(values.T[:, None], kernels, padding=radius).unbind(1)  # each (D, T)
+    s0, s1, s2 = _correlate(ones, kernels)[0]
+    y0, y1, _ = _correlate(values.T[:, None], kernels).unbind(1)  # each (D, T)
     determinant = s2 * s0 - s1**2
     if len(values) < 2:
         return values.clone()
     return ((s2 * y0 - s1 * y1) / determinant).T
+
+
+def _correlate(values: Float[Tensor, "D 1 T"], kernels: Float[Tensor, "K 1 W"]) -> Float[Tensor, "D K T"]:
+    """Products of kernels with their middle at every frame and what lies around it, zeros beyond the ends."""
+    radius = kernels.shape[-1] // 2
+    padded = F.pad(values, (radius, radius))
+    blocks = (padded[..., start : start + _BLOCK + 2 * radius] for start in range(0, values.shape[-1], _BLOCK))
+    return torch.cat([F.conv1d(block, kernels) for block in blocks], -1)  # it copies every frame's neighbours
 
 
 def without_component(

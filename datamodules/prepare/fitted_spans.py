@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from datamodules.prepare.crop import inner_lips
 from datamodules.prepare.spans import LeftOut, Span, find_spans, shortest_span
 from model_zoo.face.fitting import FaceFit, fit_clip
 from model_zoo.face.morphable import MorphableFace
 
 MIN_VALID = 0.5  # share of a span's frames that must show the face
-INNER_LIPS = (62, 66)  # the middle of each
 
 
 class FittedSpan(NamedTuple):
@@ -80,7 +80,7 @@ def mouth_opening(face: MorphableFace, fitted: Sequence[FittedSpan], num_frames:
     """Distance of the inner lips in every frame of the source, eye distances; NaN where there is no fit."""
     opening = np.full(num_frames, np.nan)
     for span, _, fit in fitted:
-        lips = face.landmarks(fit.shape, fit.expression)[:, list(INNER_LIPS)]
+        lips = inner_lips(face, fit.shape, fit.expression)
         distance = (lips[:, 1] - lips[:, 0]).norm(dim=-1)
         opening[span.start : span.stop] = torch.where(fit.valid, distance, torch.nan).numpy()
     return opening

@@ -94,6 +94,12 @@ class Tracks:
         if len(self.tracks) > HELD_TRACKS:
             self.tracks[-1 - HELD_TRACKS].described()
 
+    def forget_landmarks(self) -> None:
+        """Give up all landmarks, once somebody has been chosen: of a long source they take more room than the rest."""
+        for track in self.tracks:
+            track.rows.clear()  # also of tracks that the tracker follows
+        self.tracks.clear()
+
     def most_faces(self, start: int, stop: int) -> int:
         """Most faces that were seen at once in frames start..stop-1."""
         seen = (count for frame, count in zip(self.searched, self.faces, strict=True) if start <= frame < stop)

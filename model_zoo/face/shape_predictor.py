@@ -10,6 +10,7 @@ cascade (500), L landmarks (68).
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -52,21 +53,23 @@ class ShapePredictor(NamedTuple):
             raise ValueError(f"{path} is no shape predictor of version 1")
         length, _ = -file.next(), file.next()  # dlib's matrices open with their negated height and width
         mean = _floats(file.take(length, 2))
-        pairs, thresholds, leaves = [], [], []
-        for _ in range(file.next()):
+        levels: list[np.ndarray] = []
+        num_levels = file.next()
+        for level in range(num_levels):
             num_trees, num_splits = file.next(), file.next()
             file.back()  # it opens every tree
             size = 2 + 4 * num_splits + (num_splits + 1) * (2 + 2 * length)
             trees = file.take(num_trees, size)
             splits = trees[:, 1 : 1 + 4 * num_splits].reshape(num_trees, num_splits, 4)
-            pairs.append(splits[..., :2].astype(np.uint16))
-            thresholds.append(_floats(splits[..., 2:]))
             ends = trees[:, 2 + 4 * num_splits :].reshape(num_trees, num_splits + 1, 2 + 2 * length)
-            leaves.append(_floats(ends[..., 2:].reshape(num_trees, num_splits + 1, length, 2)))
+            leaves = _floats(ends[..., 2:].reshape(num_trees, num_splits + 1, length, 2))
+            parts = splits[..., :2].astype(np.uint16), _floats(splits[..., 2:]), leaves
+            levels = levels or [np.empty((num_levels, *part.shape), part.dtype) for part in parts]
+            for whole, part in zip(levels, parts, strict=True):
+                whole[level] = part
         anchors = [file.take(file.next()) for _ in range(file.next())]
         deltas = [_floats(file.take(file.next(), 2, 2)) for _ in range(file.next())]
-        stacked = np.stack(anchors).astype(np.uint16), np.stack(deltas), np.stack(pairs), np.stack(thresholds)
-        return cls(mean.reshape(-1, 2), *stacked, np.stack(leaves))
+        return cls(mean.reshape(-1, 2), np.stack(anchors).astype(np.uint16), np.stack(deltas), *levels)
 
     def landmarks(self, frame: Frame, box: Float32[np.ndarray, "4"]) -> Float32[np.ndarray, "L 2"]:
         """Landmarks of the face in a box, px of the frame, pixel centres at integers.
@@ -151,7 +154,9 @@ class _Numbers:
     """The numbers of a file that dlib wrote: each a byte with its sign and length, then so many bytes."""
 
     def __init__(self, path: Path) -> None:
-        self._bytes = np.fromfile(path, np.uint8)
+        with open(path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self._map, np.uint8)
         self._position = self._before = 0
 
     def next(self) -> int:
@@ -166,6 +171,7 @@ class _Numbers:
         """So many numbers."""
         numbers = np.empty(shape, np.int64)
         self._before, self._position = self._position, _decode(self._bytes, self._position, numbers.reshape(-1))
+        self._map.madvise(mmap.MADV_DONTNEED, 0, self._position)  # 100 MB that would stay in memory meanwhile
         return numbers
 
 

@@ -131,6 +131,15 @@ def test_pictures_of_old_tracks_are_given_up_and_their_people_known_all_the_same
     assert sorted(found, key=min) == [{0}, {1}]
 
 
+def test_landmarks_are_forgotten_and_counts_kept(detector):
+    seen = track_faces([scene((picture(ANNA), 120), (picture(BEN), 350))] * 12, detector)
+    rows = [track.rows for track in seen.tracks]
+    assert [len(own) for own in rows] == [12, 12]
+    seen.forget_landmarks()
+    assert not any(rows)
+    assert (seen.num_frames, seen.most_faces(0, 12)) == (12, 2)
+
+
 def test_nobody_is_nan():
     seen = track_faces([np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 3, DlibDetector())
     assert np.isnan(chosen_face(seen, Choice.largest, SILENCE)).all()
