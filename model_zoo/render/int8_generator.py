@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from model_zoo.render import int8_kernels as kernels
 from model_zoo.render.generator import Down, UNetGenerator, Up
-from model_zoo.render.layers import TanhOutput
+from model_zoo.render.layers import ReferenceOutput, TanhOutput
 
 INPUT_SCALE, INPUT_ZERO = 2 / 255, 128  # one grey level
 CHANNEL_BLOCK = 4  # bytes that one VNNI instruction multiplies; the input is padded to a multiple
@@ -67,7 +67,7 @@ class Int8Generator:
     """A trained generator in integers; called as the generator is, on the CPU, without gradients.
 
     Args:
-        generator: without normalisation, and with the default layers.
+        generator: without normalisation, and with the default layers; it may add to a reference frame.
         calibration: example stacks, such as a batch of training frames; 4 or more.
 
     Raises:
@@ -94,10 +94,10 @@ class Int8Generator:
 
 
 def supports(generator: nn.Module) -> bool:
-    """Whether a generator has the default layers alone."""
+    """Whether a generator has the default layers alone; it may add to a reference frame."""
     return (
         isinstance(generator, UNetGenerator)
-        and isinstance(generator.output, TanhOutput)
+        and isinstance(generator.output, TanhOutput | ReferenceOutput)
         and isinstance(generator.to_rgb, nn.ConvTranspose2d)
         and all(isinstance(layer, nn.Identity) for layer in generator.attention)
         and all(isinstance(level.norm, nn.Identity) for level in [*generator.down, *generator.up])
@@ -130,7 +130,7 @@ class _Workspace:
 
     def __init__(self, generator: UNetGenerator, ranges: dict[str, Tensor], batch: int) -> None:
         depth, size, zero = len(generator.down), generator.size, kernels.ZERO
-        self.batch, self.size = batch, size
+        self.batch, self.size, self.output = batch, size, generator.output
         self.factors = {name: (1 / scale).numpy() for name, scale in ranges.items()}
         padded = -(-generator.in_channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
         self.input = _bytes(batch, size, padded, INPUT_ZERO)
@@ -196,13 +196,13 @@ class _Workspace:
             x = self.joined[len(self.up) - 1 - i]
             values, residual = level.values.reshape(len(between), -1), _halves(level.second(level.between))
             share(kernels.activate_sum, len(values), values, residual, factors[f"up{i}"], _pixels(x))
-        phases = self.to_rgb(x).float().tanh().unflatten(1, (2, 2, 3))  # (B, 2, 2, 3, H/2 + 1, W/2 + 1)
+        phases = self.to_rgb(x).unflatten(1, (2, 2, 3))  # (B, 2, 2, 3, H/2 + 1, W/2 + 1)
         half = self.size // 2
-        frame = torch.empty(self.batch, 3, self.size, self.size)
+        features = torch.empty(self.batch, 3, self.size, self.size)
         for a in range(2):
             for b in range(2):
-                frame[:, :, a::2, b::2] = phases[:, a, b, :, a : a + half, b : b + half]
-        return frame
+                features[:, :, a::2, b::2] = phases[:, a, b, :, a : a + half, b : b + half]
+        return self.output(features, stack)
 
     def _share(self, kernel: Callable[..., None], length: int, values: np.ndarray, *rest: object) -> None:
         """Run a kernel over its rows, on as many threads as torch uses where it is worth it."""

@@ -9,7 +9,7 @@ from model_zoo.render.int8_generator import Int8Generator, _phases
 from model_zoo.render.layers import GatedConv2d
 
 from ..golden import wave
-from .trained import smooth_stacks, trained_generator
+from .trained import smooth_stacks, trained_generator, with_reference
 
 SIZE = 32
 # Older CPUs sum pairs of products in 16 bits, which saturate.
@@ -30,6 +30,16 @@ def test_integers_lose_little_of_a_trained_generator(generator):
     assert psnr(fast, exact).mean() > 38
     assert abs(psnr(fast, true).mean() - psnr(exact, true).mean()) < 0.3
     assert (exact - true).square().mean() < 0.3 * true.var()  # it was trained indeed
+
+
+@multiplies_bytes
+def test_integers_add_to_a_reference_frame():
+    generator = trained_generator(SIZE, width=8, steps=40, reference=True)
+    stacks, _ = smooth_stacks(8, SIZE, seed=1)
+    calibration, _ = smooth_stacks(8, SIZE, seed=2)
+    fast = fast_generator(generator, with_reference(calibration))
+    assert isinstance(fast, Int8Generator)
+    assert psnr(fast(with_reference(stacks)), generator(with_reference(stacks))).mean() > 38
 
 
 @multiplies_bytes

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from model_zoo.render.generator import UNetGenerator
+from model_zoo.render.layers import ReferenceOutput
 
 
 def smooth_stacks(batch: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,15 +22,22 @@ def smooth_stacks(batch: int, size: int, seed: int) -> tuple[torch.Tensor, torch
     return torch.cat([frames.flatten(1, 2), heatmaps], 1), true
 
 
-def trained_generator(size: int, width: int, steps: int) -> UNetGenerator:
-    """Trained by L1 for some steps of four samples, frozen."""
+def with_reference(stacks: torch.Tensor) -> torch.Tensor:
+    """The same stacks with the first frame once more behind them."""
+    return torch.cat([stacks, stacks[:, :3]], 1)
+
+
+def trained_generator(size: int, width: int, steps: int, reference: bool = False) -> UNetGenerator:
+    """Trained by L1 for some steps of four samples, frozen; adds to a reference frame if asked for."""
     torch.manual_seed(0)
-    network = UNetGenerator(28, size, width)
+    network = (
+        UNetGenerator(31, size, width, output=ReferenceOutput(28)) if reference else UNetGenerator(28, size, width)
+    )
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, steps)
     for step in range(steps):
         stacks, true = smooth_stacks(4, size, seed=1000 + step)
-        loss = (network(stacks) - true).abs().mean()
+        loss = (network(with_reference(stacks) if reference else stacks) - true).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
