@@ -270,7 +270,7 @@ class _Work:
             return done
         with writing(out):
             remove_outdated(out, source.id, attempt)
-        with _one_thread():
+        with _one_thread(), torch.inference_mode():
             result = self.maker(source)
         if not result.rows and result.lasting:
             write_skipped(out, result.skipped[0])
