@@ -85,6 +85,16 @@ def open_renderer(folder: Path) -> TrainedRenderer:
     Raises:
         UserError: the folder holds no such run, it has not finished, or its checkpoint is of another scale.
     """
+    config, renderer = open_networks(folder)
+    face = build_face(config)
+    data = build_data(config, Task.renderer, face)
+    data.prepare_data()
+    data.setup("test")
+    return TrainedRenderer(config, data, face, renderer)
+
+
+def open_networks(folder: Path) -> tuple[Config, MouthRenderer]:
+    """The renderer alone, without its data; arguments and errors as in `open_renderer`."""
     config = open_config(folder)
     if config.task not in (Task.renderer, Task.joint):
         raise UserError(f"{folder} trained {config.task.value}: give a run of renderer or joint")
@@ -94,11 +104,7 @@ def open_renderer(folder: Path) -> TrainedRenderer:
     saved |= checkpoint.get("generator_average") or {}
     check_fits(_last(folder), saved, renderer.generator.state_dict())
     renderer.generator.load_state_dict(saved)
-    face = build_face(config)
-    data = build_data(config, Task.renderer, face)
-    data.prepare_data()
-    data.setup("test")
-    return TrainedRenderer(config, data, face, renderer.eval().requires_grad_(False))
+    return config, renderer.eval().requires_grad_(False)
 
 
 def open_checkpoint(folder: Path) -> dict:
