@@ -38,6 +38,8 @@ class ClipFrames:
             return
         held: list[Frame] | None = None if self._too_long else []
         size = 0
+        if self._too_long:
+            self.return_memory()
         notes, self._notes = self._notes, None
         for frame in self._decode(notes=notes):
             size += frame.nbytes

@@ -35,11 +35,13 @@ class SourceSound:
     late: float = 0.0
 
     def of(self, span: Span) -> Int16[Tensor, "M"]:
-        """Sound of a span as it is stored: 640 samples a frame, 16-bit, silent beyond the ends."""
+        """Sound of a span as it is stored: 640 samples a frame, silent beyond the ends; a view where there are none."""
         first = span.start * SAMPLES_PER_FRAME + round(self.late * SAMPLE_RATE)
-        sound = np.zeros(span.frames * SAMPLES_PER_FRAME, np.int16)
-        begin, end = (min(max(first + edge, 0), len(self.samples)) for edge in (0, len(sound)))
-        sound[begin - first : end - first] = self.samples[begin:end]
+        count = span.frames * SAMPLES_PER_FRAME
+        sound = self.samples[max(first, 0) : max(first + count, 0)]
+        if len(sound) < count:
+            before = min(max(-first, 0), count)
+            sound = np.pad(sound, (before, count - before - len(sound)))
         return torch.from_numpy(sound)
 
     def words_of(self, span: Span) -> list[Word]:

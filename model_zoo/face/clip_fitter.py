@@ -26,7 +26,7 @@ from model_zoo.face.clip_solver import (
     view,
 )
 from model_zoo.face.contour import LEFT_JAW, RIGHT_JAW, SLIDING_YAW, Contour, turned_away
-from model_zoo.face.given_landmarks import EyeDistances, Given, in_blocks
+from model_zoo.face.given_landmarks import Detections, EyeDistances, Given, blocks_of, in_blocks
 from model_zoo.face.joint_minimum import Preconditioner, Problem, minimise, reweight
 from model_zoo.face.morphable import NUM_LANDMARKS, MorphableFace
 from model_zoo.functional.camera import POSE_DIM
@@ -77,32 +77,35 @@ class ClipFitter(NamedTuple):
         contour = Contour.of(face, torch.float64, device) if jaw == "sliding" else None
         return cls(LandmarkModel.of(face, torch.float64, device), contour, jaw != "fixed" and contour is None)
 
-    def fit(self, given: Given, clips: Clips) -> tuple[ClipState, Float[Tensor, "C"], Float[Tensor, "N L"]]:
+    def fit(self, detections: Detections, clips: Clips) -> tuple[ClipState, Float[Tensor, "C"], Float[Tensor, "N L"]]:
         """State (px), noise (px) and weights of the landmarks, of frames that all show a face."""
-        eyes = EyeDistances.of(self.model.mean, given, clips)
+        eyes = EyeDistances.of(self.model.mean, detections, clips)
         chosen, nearest, few = _evenly(clips)
-        some_given = eyes.measure(given.take(chosen), few.clip)
+        some_given = eyes.measure(detections.take(chosen), few.clip)
         neutral = some_given.points.new_zeros(len(chosen), len(self.model.expression))
         start = some_given.points.new_zeros(len(eyes.unit), len(self.model.shape))
         some, noise, solution = self._minimise(some_given, few, start, neutral)
-        jointly = len(given.points) <= _MOST_TOGETHER or given.points.device.type != "cpu"
-        state, root = self._all_frames(given, clips, eyes, some.shape, some.expression[nearest], noise, jointly)
+        jointly = len(detections.frames) <= _MOST_TOGETHER or noise.device.type != "cpu"
+        state, root = self._all_frames(detections, clips, eyes, some, nearest, noise, jointly)
         share = torch.tensor(clips.lengths, device=noise.device) / torch.tensor(few.lengths, device=noise.device)
-        state, weight = self._together(given, clips, eyes, state, noise, root, solution, share)
+        state, weight = self._together(detections, clips, eyes, state, noise, root, solution, share)
         return eyes.in_pixels(state, clips.clip), noise * eyes.unit, weight
 
     def _all_frames(
         self,
-        given: Given,
+        detections: Detections,
         clips: Clips,
         eyes: EyeDistances,
-        shape: Float[Tensor, "C K"],
-        expression: Float[Tensor, "N E"],
+        some: ClipState,
+        nearest: Int[Tensor, "N"],
         noise: Float[Tensor, "C"],
         with_roots: bool,
     ) -> tuple[ClipState, Float[Tensor, "N F F"] | None]:
-        """Every frame given the shape, in pieces that are clips to the solver; with the roots of the frames' blocks."""
-        device = given.points.device
+        """Every frame given the shape, in pieces that are clips to the solver; with the roots of the frames' blocks.
+
+        Frames start from the expression of the nearest of those that told the shape.
+        """
+        device = noise.device
         inner, wide, owner, first = [], [], [], 0
         for number, length in enumerate(clips.lengths):
             for start in range(0, length, _PIECE):
@@ -112,14 +115,14 @@ class ClipFitter(NamedTuple):
                 inner.append(range(first + start, first + min(start + _PIECE, length)))
                 owner.append(number)
             first += length
-        limit = _PIECE + 2 * _PIECE_MARGIN if device.type == "cpu" else len(given.points) * 2
+        limit = _PIECE + 2 * _PIECE_MARGIN if device.type == "cpu" else len(nearest) * 2
         states, roots = [], []
         for group in _groups([len(piece) for piece in wide], limit):
             frames = torch.tensor([frame for piece in group for frame in wide[piece]], device=device)
             pieces = Clips.of([len(wide[piece]) for piece in group], device)
             of = torch.tensor([owner[piece] for piece in group], device=device)
-            seen = eyes.measure(given.take(frames), clips.clip[frames])
-            state, _, solution = self._minimise(seen, pieces, shape[of], expression[frames], noise[of])
+            seen, start = eyes.measure(detections.take(frames), clips.clip[frames]), some.expression[nearest[frames]]
+            state, _, solution = self._minimise(seen, pieces, some.shape[of], start, noise[of])
             first, kept = 0, []
             for piece in group:
                 offset = first - wide[piece].start
@@ -129,12 +132,12 @@ class ClipFitter(NamedTuple):
             states.append([value[keep] for value in state[1:]])
             if with_roots:
                 roots.append(solution.frame_root[keep])
-        state = ClipState(shape, *(torch.cat(parts) for parts in zip(*states, strict=True)))
+        state = ClipState(some.shape, *(torch.cat(parts) for parts in zip(*states, strict=True)))
         return state, torch.cat(roots) if with_roots else None
 
     def _together(
         self,
-        given: Given,
+        detections: Detections,
         clips: Clips,
         eyes: EyeDistances,
         state: ClipState,
@@ -148,9 +151,12 @@ class ClipFitter(NamedTuple):
         Without `root` only the weights.
         """
         if root is None:
-            parts = ((eyes.measure(seen, of.clip), of, own) for seen, of, own in in_blocks(given, clips, state))
-            return state, torch.cat([self._weight(*self._problem(*part, noise), part[2]) for part in parts])
-        problem, owner = self._problem(eyes.measure(given, clips.clip), clips, state, noise)
+            weight = torch.empty(len(detections.frames), NUM_LANDMARKS, device=noise.device)
+            parts = zip(blocks_of(len(weight)), in_blocks(detections, clips, state), strict=True)
+            for block, (seen, of, own) in parts:
+                weight[block] = self._weight(*self._problem(eyes.measure(seen, of.clip), of, own, noise), own)
+            return state, weight
+        problem, owner = self._problem(eyes.measure(detections, clips.clip), clips, state, noise)
         here = view(problem.model, state, clips)
         schur = solution.schur_factor * share.sqrt()[:, None, None]
         state = minimise(problem, state, Preconditioner(here, problem.weights(here), root, schur))

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from model_zoo.face.clip_fitter import ClipFitter
 from model_zoo.face.clip_solver import Clips, ClipState, initial_pose, view
-from model_zoo.face.given_landmarks import Given, in_blocks
+from model_zoo.face.given_landmarks import Detections, Given, blocks_of, in_blocks
 from model_zoo.face.morphable import NUM_EXPRESSION, NUM_LANDMARKS, NUM_SHAPE, MorphableFace
 from model_zoo.functional.camera import rotation_matrix, rotation_vector
 from model_zoo.functional.masks import OUTER_EYES
@@ -50,7 +50,6 @@ _MIN_SPREAD = 1.0  # px, RMS distance of landmarks from their centre
 _POSE_ROUNDS = 4  # of reweighting for the first pose
 _MAX_TYPICAL_DISTANCE = 0.3  # eye distances, of the median landmark from the posed mean face
 _MAX_NME = 0.15  # landmarks worse than that show something else than a face
-_SCREENED = 512  # frames at once, which bounds the memory that it takes
 _TOGETHER = {"cpu": 512, "cuda": 32_768}  # frames; clips beyond that are solved in turn, to stay in cache and memory
 
 
@@ -139,8 +138,10 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
     lengths = [len(clip) for clip in clips]
     present = ((everything > -_FARTHEST) & (everything < _FARTHEST)).all(-1)
     points = everything.mT  # (N, 2, L)
-    blocks = zip(points.split(_SCREENED), present.split(_SCREENED), strict=True)
-    trust, valid = map(torch.cat, zip(*(_screen(fitter.model.mean, *block) for block in blocks), strict=True))
+    trust = points.new_empty(present.shape, dtype=torch.float64)
+    valid = torch.empty_like(present[:, 0])
+    for block in blocks_of(len(points)):
+        trust[block], valid[block] = _screen(fitter.model.mean, points[block], present[block])
     time = torch.cat([torch.arange(length, device=points.device) for length in lengths])
     valid_of = valid.split(lengths)  # views: what is found wrong below shows here
 
@@ -154,13 +155,11 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
         chosen = torch.cat([own & bool(waits) for own, waits in zip(valid_of, pending, strict=True)])
         frames = chosen.nonzero()[:, 0]
         members = Clips.of([int(valid_of[number].sum()) for number in numbers], points.device)
-        given = Given(points, present, trust, time)
-        if len(frames) < len(points):
-            given = given.take(frames)
-        state, noise, weight = fitter.fit(given, members)
-        parts = in_blocks(given, members, state)
+        detections = Detections(points, present, trust, time, frames)
+        state, noise, weight = fitter.fit(detections, members)
+        parts = in_blocks(detections, members, state)
         residual = torch.cat(
-            [_nme(view(fitter.model, own, of).projected, seen.exact(), own.log_scale) for seen, of, own in parts]
+            [_nme(view(fitter.model, own, of).projected, seen.given(), own.log_scale) for seen, of, own in parts]
         )
         is_face = residual <= _MAX_NME  # not for what is not a number either
         valid[frames[~is_face]] = False

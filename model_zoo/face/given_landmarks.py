@@ -14,28 +14,41 @@ from torch import Tensor
 
 from model_zoo.face.clip_solver import Clips, ClipState, initial_pose
 
-_BLOCK = 1024  # frames that are worked on at once where none needs the others
+_BLOCK = 512  # frames that are worked on at once where none needs the others
 
 
 class Given(NamedTuple):
-    """What was detected in the frames to be fitted.
-
-    The points are those of the caller, in px, of any precision and of any value where they are not present: of a long
-    clip there is no copy in float64.
-    """
+    """What was detected in frames that are fitted together, in float64; 0 where a landmark is not present."""
 
     points: Float[Tensor, "N 2 L"]
     present: Bool[Tensor, "N L"]
     trust: Float[Tensor, "N L"]  # weights for a first pose
     time: Int[Tensor, "N"]  # number of the frame in its clip
 
-    def take(self, which: Int[Tensor, "n"] | slice) -> Given:
-        """Some of the frames."""
-        return Given(*(value[which] for value in self))
 
-    def exact(self) -> Given:
-        """In float64, and at 0 what is not present."""
-        return self._replace(points=self.points.double().where(self.present[:, None], 0))
+class Detections(NamedTuple):
+    """What was detected in frames of clips, as the caller has it; of a long clip nothing is copied.
+
+    Attributes:
+        points: px, of any precision, anything where a landmark is not present.
+        present, trust, time: as in `Given`.
+        frames: which of all these frames are meant.
+    """
+
+    points: Float[Tensor, "M 2 L"]
+    present: Bool[Tensor, "M L"]
+    trust: Float[Tensor, "M L"]
+    time: Int[Tensor, "M"]
+    frames: Int[Tensor, "N"]
+
+    def take(self, which: Int[Tensor, "n"] | slice) -> Detections:
+        """Some of the frames."""
+        return self._replace(frames=self.frames[which])
+
+    def given(self) -> Given:
+        """The frames that are meant, px."""
+        points, present, trust, time = (value[self.frames] for value in self[:-1])
+        return Given(points.double().where(present[:, None], 0), present, trust, time)
 
 
 class EyeDistances(NamedTuple):
@@ -45,18 +58,18 @@ class EyeDistances(NamedTuple):
     origin: Float[Tensor, "C 2"]  # px
 
     @classmethod
-    def of(cls, mean: Float[Tensor, "3 L"], given: Given, clips: Clips) -> EyeDistances:
+    def of(cls, mean: Float[Tensor, "3 L"], detections: Detections, clips: Clips) -> EyeDistances:
         """Distance and place of the posed mean face: the median and the mean over the frames."""
-        blocks = (given.take(block).exact() for block in blocks_of(len(given.points)))
+        blocks = (detections.take(block).given() for block in blocks_of(len(detections.frames)))
         middle, log_scale = map(
             torch.cat, zip(*(initial_pose(mean, block.points, block.trust)[1:] for block in blocks), strict=True)
         )
         unit = torch.stack([own.median() for own in log_scale.split(clips.lengths)]).exp()
         return cls(unit, clips.sum(middle) / torch.tensor(clips.lengths, device=unit.device)[:, None])
 
-    def measure(self, given: Given, clip: Int[Tensor, "N"]) -> Given:
-        """Frames of these clips in eye distances, exact."""
-        given = given.exact()
+    def measure(self, detections: Detections, clip: Int[Tensor, "N"]) -> Given:
+        """Frames of these clips in eye distances."""
+        given = detections.given()
         return given._replace(points=(given.points - self.origin[clip, :, None]) / self.unit[clip, None, None])
 
     def in_pixels(self, state: ClipState, clip: Int[Tensor, "N"]) -> ClipState:
@@ -72,13 +85,13 @@ def blocks_of(num_frames: int) -> list[slice]:
     return [slice(start, start + _BLOCK) for start in range(0, num_frames, _BLOCK)]
 
 
-def in_blocks(given: Given, clips: Clips, state: ClipState) -> Iterator[tuple[Given, Clips, ClipState]]:
+def in_blocks(detections: Detections, clips: Clips, state: ClipState) -> Iterator[tuple[Detections, Clips, ClipState]]:
     """Successive frames of all clips, for what needs much memory a frame."""
-    for block in blocks_of(len(given.points)):
+    for block in blocks_of(len(detections.frames)):
         clip = clips.clip[block]
         counts = torch.bincount(clip, minlength=len(clips.lengths)).tolist()
         yield (
-            given.take(block),
+            detections.take(block),
             Clips(tuple(counts), clip),
             ClipState(state.shape, *(value[block] for value in state[1:])),
         )

@@ -110,6 +110,10 @@ def test_late_sound_and_its_words_are_moved():
     sound = SourceSound(samples, [Word(1.0, 1.2, "x")], late=0.1)
     assert sound.of(Span(5, 10)).tolist() == list(range(5 * 640 + 1600, 10 * 640 + 1600))
     assert sound.of(Span(35, 40))[-1600:].tolist() == [0] * 1600  # silent beyond the end
+    for span, late in ((Span(35, 45), 0.1), (Span(0, 4), -0.05), (Span(50, 60), 0.0), (Span(0, 5), -1.0)):
+        first = span.start * 640 + round(late * 16_000)
+        expected = [n if 0 <= n < len(samples) else 0 for n in range(first, first + span.frames * 640)]
+        assert SourceSound(samples, late=late).of(span).tolist() == expected
     assert sound.words_of(Span(5, 30))[0].start == pytest.approx(0.7)
     assert sound.words_of(Span(30, 40)) == []
 
