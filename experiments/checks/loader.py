@@ -97,12 +97,17 @@ def our_rate(store: ClipStore, measured: int = MEASURED) -> Rate:
     """The loader with its threads, and the generator's input made of its batches."""
     batches = iter(our_loader(store, WORKERS))
     memory = torch.empty(BATCH, 4 * NUM_FRAMES, SIZE, SIZE, dtype=torch.bfloat16)
-    fewest = min(_assemble(batch, memory) for batch in islice(batches, WARM_UP))
+    fewest = min(_assemble(batch, memory) for batch in islice(batches, warm_up(store)))
     start, count = time.perf_counter(), 0
     for batch in islice(batches, measured):
         fewest = min(fewest, _assemble(batch, memory))
         count += len(batch)
     return Rate(count / (time.perf_counter() - start), fewest)
+
+
+def warm_up(store: ClipStore) -> int:
+    """Batches before the measurement: every clip is met, for what holds for a whole clip is worked out once."""
+    return max(WARM_UP, len(store) * FRAMES // BATCH)
 
 
 def cpu_seconds(store: ClipStore, measured: int = MEASURED // 4) -> float:
@@ -121,7 +126,7 @@ def our_loader(store: ClipStore, workers: int) -> Iterable[Any]:
     """As a joint training run has it, over many epochs."""
     clips = {row.id: range(row.frames) for row in store.manifest}
     data = ClipWindows(store, clips, Names(list(clips), ["s1"]), "joint", SIZE, seed=0, training=True)
-    length = BATCH * (WARM_UP + MEASURED + WARM_UP)
+    length = BATCH * (warm_up(store) + MEASURED + WARM_UP)
     return BatchLoader(
         data, EpochSampler(len(data), BATCH, 0, samples_per_epoch=length, segment=SEGMENT), BATCH, workers
     )
