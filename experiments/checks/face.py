@@ -27,6 +27,8 @@ CLIPS = 14  # real ones, evenly spaced
 TURNS = (0.12, 0.3)  # rad; GRID's speakers stay within the first
 TIMED = 20  # fits, the fastest of which counts
 MOUTH = slice(48, 68)  # iBUG
+INNER_LIPS = (62, 66)  # the middle of each
+OPENING = 0.97  # of the lips' opening that is kept
 HEAD_SIZE = 77.0  # px between the outer eye corners, 0.30 of a crop of 256
 # Most that is claimed: NME of all landmarks with each face, mouth alone, and RMS of the expression coefficients.
 NME = {"built-in head": 0.035, "ICT-FaceKit": 0.025}
@@ -131,7 +133,7 @@ def followed(video: Path, detector: FaceDetector) -> Float[Tensor, "T 68 2"]:
 
 def real_clips(name: str, face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]]) -> Iterator[Figure]:
     """How near the fit comes to what dlib saw, and how far it goes for it."""
-    everywhere, mouth, expression = [], [], []
+    everywhere, mouth, expression, kept = [], [], [], []
     for landmarks in clips:
         fit = fit_clip(face, landmarks)
         projected = face.project_landmarks(fit.shape, fit.expression, fit.pose)
@@ -141,11 +143,25 @@ def real_clips(name: str, face: MorphableFace, clips: list[Float[Tensor, "T 68 2
         everywhere.append(distance / eyes)
         mouth.append((distance / eyes)[:, MOUTH])
         expression.append(fit.expression[fit.valid][:, face.expression_std > 0])
+        kept.append(kept_opening(landmarks[fit.valid], projected[fit.valid]))
     nme, mouth_nme = (float(torch.cat(values).nanmean()) for values in (everywhere, mouth))
     yield at_most(f"real clips, {name}: NME", nme, NME[name], "{:.4f}")
     yield at_most(f"real clips, {name}: mouth NME", mouth_nme, MOUTH_NME, "{:.4f}")
+    name_of_kept = f"real clips, {name}: standard deviation of the lips' opening, fit over detection, median"
+    yield at_least(name_of_kept, float(np.median(kept)), OPENING, "{:.3f}")
     rms = float(torch.cat(expression).square().mean().sqrt())
     yield at_most(f"real clips, {name}: RMS of the expression", rms, EXPRESSION_RMS, "{:.2f}")
+
+
+def kept_opening(seen: Float[Tensor, "T 68 2"], fitted: Float[Tensor, "T 68 2"]) -> float:
+    """How much of the opening's movement a fit keeps: ratio of its standard deviation after and before.
+
+    Of what successive frames share, so that the detector's noise, which the fit takes away, does not count as movement.
+    """
+    upper, lower = INNER_LIPS
+    openings = ((landmarks[:, lower] - landmarks[:, upper]).norm(dim=-1).double() for landmarks in (fitted, seen))
+    after, before = (opening - opening.mean() for opening in openings)
+    return float(((after[1:] @ after[:-1]) / (before[1:] @ before[:-1])).sqrt())
 
 
 def _fitted(face: MorphableFace, landmarks: Float[Tensor, "T 68 2"]) -> Float[Tensor, "T 68 2"]:

@@ -99,6 +99,17 @@ def test_face_figures_hold_on_the_built_in_head():
     assert all(figure.holds for figure in figures), figures
 
 
+def test_noise_that_a_fit_takes_away_is_no_damping():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.zeros(2000, 68, 2)
+    truth[:, 66, 1] = 8 + 3 * torch.sin(torch.arange(2000) / 3)
+    seen = truth + 0.7 * torch.randn(truth.shape, generator=generator)
+    damped = truth.clone()
+    damped[:, 66, 1] = 8 + 0.9 * (truth[:, 66, 1] - 8)
+    assert face.kept_opening(seen, truth) == pytest.approx(1.0, abs=0.02)
+    assert face.kept_opening(seen, damped) == pytest.approx(0.9, abs=0.02)
+
+
 def test_real_clips_without_data_are_unavailable(monkeypatch):
     monkeypatch.setattr(face, "speed", lambda *_: told("speed", "not timed here"))
     figures = list(face.measure(Materials()))
