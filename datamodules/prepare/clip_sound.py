@@ -16,7 +16,7 @@ from datamodules.prepare.sound import to_float
 from datamodules.prepare.spans import Span
 from model_zoo.functional.mfcc import HOP, SAMPLE_RATE, WINDOW, mfcc
 
-_PIECE = 5 * SAMPLE_RATE  # samples worked on at once; a multiple of the hop
+_PIECE = 10 * SAMPLE_RATE  # samples worked on at once; a multiple of the hop
 _MARGIN = (WINDOW // HOP + 1) * HOP  # samples on each side that the rows of a piece may look at
 
 
@@ -52,7 +52,7 @@ class SourceSound:
 
 
 def sound_mfcc(sound: Int16[Tensor, "N"], num_cepstra: int) -> Float[Tensor, "A C"]:
-    """MFCC of stored sound, five seconds at a time: the intermediate spectra take 25 times the room of the sound."""
+    """MFCC of stored sound, ten seconds at a time: the intermediate spectra take 25 times the room of the sound."""
     rows = []
     for start in range(0, len(sound), _PIECE):
         before = min(start, _MARGIN)

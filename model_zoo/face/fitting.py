@@ -139,7 +139,7 @@ def _fit_together(face: MorphableFace, clips: list[Float[Tensor, "T 68 2"]], jaw
     lengths = [len(clip) for clip in clips]
     present = ((everything > -_FARTHEST) & (everything < _FARTHEST)).all(-1)
     points = everything.mT  # (N, 2, L)
-    trust = points.new_empty(present.shape, dtype=torch.float32)
+    trust = points.new_empty(present.shape, dtype=torch.float64)
     valid = torch.empty_like(present[:, 0])
     for block in blocks_of(len(points)):
         trust[block], valid[block] = _screen(fitter.model.mean, points[block], present[block])
