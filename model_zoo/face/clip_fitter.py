@@ -120,8 +120,7 @@ class ClipFitter(NamedTuple):
                 owner.append(number)
             first += length
         limit = _PIECE + 2 * _PIECE_MARGIN if device.type == "cpu" else len(nearest) * 2
-        whole = ClipState(some.shape, *(value.new_empty(len(nearest), *value.shape[1:]) for value in some[1:]))
-        root = noise.new_empty(len(nearest), *[some.expression.shape[1] + POSE_DIM] * 2) if with_roots else None
+        states, roots = [], []
         for group in _groups([len(piece) for piece in wide], limit):
             frames = torch.tensor([frame for piece in group for frame in wide[piece]], device=device)
             pieces = Clips.of([len(wide[piece]) for piece in group], device)
@@ -133,12 +132,12 @@ class ClipFitter(NamedTuple):
                 offset = first - wide[piece].start
                 kept += range(inner[piece].start + offset, inner[piece].stop + offset)
                 first += len(wide[piece])
-            keep, own = torch.tensor(kept, device=device), slice(inner[group[0]].start, inner[group[-1]].stop)
-            for value, found in zip(whole[1:], state[1:], strict=True):
-                value[own] = found[keep]
-            if root is not None:
-                root[own] = solution.frame_root[keep]
-        return whole, root
+            keep = torch.tensor(kept, device=device)
+            states.append([value[keep] for value in state[1:]])
+            if with_roots:
+                roots.append(solution.frame_root[keep])
+        state = ClipState(some.shape, *(torch.cat(parts) for parts in zip(*states, strict=True)))
+        return state, torch.cat(roots) if with_roots else None
 
     def _together(
         self,

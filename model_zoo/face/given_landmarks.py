@@ -31,7 +31,7 @@ class Detections(NamedTuple):
 
     Attributes:
         points: px, of any precision, anything where a landmark is not present.
-        present, trust, time: as in `Given`; the weights may be of any precision, too.
+        present, trust, time: as in `Given`.
         frames: which of all these frames are meant.
     """
 
@@ -48,7 +48,7 @@ class Detections(NamedTuple):
     def given(self) -> Given:
         """The frames that are meant, px."""
         points, present, trust, time = (value[self.frames] for value in self[:-1])
-        return Given(points.double().where(present[:, None], 0), present, trust.double(), time)
+        return Given(points.double().where(present[:, None], 0), present, trust, time)
 
 
 class EyeDistances(NamedTuple):
@@ -60,10 +60,10 @@ class EyeDistances(NamedTuple):
     @classmethod
     def of(cls, mean: Float[Tensor, "3 L"], detections: Detections, clips: Clips) -> EyeDistances:
         """Distance and place of the posed mean face: the median and the mean over the frames."""
-        middle, log_scale = mean.new_empty(len(detections.frames), 2), mean.new_empty(len(detections.frames))
-        for block in blocks_of(len(detections.frames)):
-            given = detections.take(block).given()
-            _, middle[block], log_scale[block] = initial_pose(mean, given.points, given.trust)
+        blocks = (detections.take(block).given() for block in blocks_of(len(detections.frames)))
+        middle, log_scale = map(
+            torch.cat, zip(*(initial_pose(mean, block.points, block.trust)[1:] for block in blocks), strict=True)
+        )
         unit = torch.stack([own.median() for own in log_scale.split(clips.lengths)]).exp()
         return cls(unit, clips.sum(middle) / torch.tensor(clips.lengths, device=unit.device)[:, None])
 
