@@ -25,7 +25,15 @@ from datamodules.corpus_module import SAMPLES_PER_FRAME
 from experiments.build_data import is_synthetic
 from experiments.command_line import UserError, guarded
 from experiments.evaluation import arithmetic
-from experiments.evaluation.clips import DrawnClip, Retrieval, ShownClip, draw_clip, trivial_clips
+from experiments.evaluation.clips import (
+    RETRIEVAL,
+    DrawnClip,
+    Retrieval,
+    ShownClip,
+    TrivialClip,
+    draw_clip,
+    trivial_clips,
+)
 from experiments.evaluation.opened import Opened, check_task, open_run
 from experiments.evaluation.pictures import full_frames, write_full, write_pictures
 from experiments.evaluation.scores import Scoreboard, find_networks
@@ -124,11 +132,12 @@ def evaluate(options: Options, console: Console) -> dict:
         if opened.speech is not None:
             drawn[PREDICTED] = draw_clip(renderer, shown, opened.predicted(shown.clip, int(shown.frame[-1]) + 1))
         frames, flagged = frames + len(shown), flagged + int(drawn[TRUE].flagged.sum())
-        _score(board, shown, drawn, retrieval, config.renderer.full_face)
+        trivial = list(trivial_clips(shown, retrieval))
+        _score(board, shown, drawn, trivial, config.renderer.full_face)
         if not config.renderer.full_face:
             _full_frame(board, opened, shown, drawn, options.folder if number < options.samples else None)
         if number < options.samples:
-            _show(opened, shown, drawn, retrieval, options.folder)
+            _show(shown, drawn, trivial, options.folder)
         for name, other_renderer in others:
             each = draw_clip(other_renderer, shown, shown.clip.landmarks)
             board.add(f"{GENERATOR} in {name}", shown, each.generated, shown.mask(shown.box), each.flagged)
@@ -160,7 +169,7 @@ def evaluate(options: Options, console: Console) -> dict:
 
 
 def _score(
-    board: Scoreboard, shown: ShownClip, drawn: dict[str, DrawnClip], retrieval: Retrieval, full_face: bool
+    board: Scoreboard, shown: ShownClip, drawn: dict[str, DrawnClip], trivial: list[TrivialClip], full_face: bool
 ) -> None:
     """Add a clip to all rows; what is generated whole (Table 5) is not composited."""
     box = shown.mask(shown.box)
@@ -172,7 +181,7 @@ def _score(
         half = 0.5 * each.mask.amax((1, 2, 3), keepdim=True)
         border = torch.where(each.flagged[:, None, None, None], box, each.mask > half)
         board.add(f"{COMPOSITED}, {landmarks}", shown, each.composited, border, each.flagged)
-    for row, frames, missing in trivial_clips(shown, retrieval):
+    for row, frames, missing in trivial:
         board.add(row, shown, frames, box, missing)
 
 
@@ -191,12 +200,11 @@ def _full_frame(
             write_full(folder / name, pairs, _sound(shown))
 
 
-def _show(opened: Opened, shown: ShownClip, drawn: dict[str, DrawnClip], retrieval: Retrieval, folder: Path) -> None:
+def _show(shown: ShownClip, drawn: dict[str, DrawnClip], trivial: list[TrivialClip], folder: Path) -> None:
     rows = {"truth": shown.true}
     for landmarks, each in drawn.items():
         rows |= {f"{GENERATOR}, {landmarks}": each.generated, f"{COMPOSITED}, {landmarks}": each.composited}
-    trivial = {row: frames for row, frames, _ in trivial_clips(shown, retrieval)}
-    rows["retrieval"] = trivial["retrieval"]
+    rows |= {row: frames for row, frames, _ in trivial if row == RETRIEVAL}
     write_pictures(folder, shown, rows, _sound(shown))
 
 

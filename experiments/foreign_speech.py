@@ -17,6 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datamodules.prepare.crop import CROP_SIZE, EYE_CENTRE, EYE_DISTANCE
+from datamodules.prepare.decode import FRAME_RATE
+from datamodules.prepare.sound import to_float
 from datamodules.synthetic.articulation import CONTROLS, Style, articulate
 from datamodules.synthetic.performance import recorded, seeded
 from datamodules.synthetic.speech import Utterance, Voice, draw_sentences, draw_voice, placed, sentence, speak
@@ -27,12 +30,11 @@ from model_zoo.face.procedural import ProceduralHead, procedural_head
 from model_zoo.metrics.speech_metrics import inner_lip_gap
 
 NUM_SENTENCES = 16  # of each manner, in as many voices
-SECONDS, BEGIN, FRAME_RATE = 3.0, 0.4, 25
+SECONDS, BEGIN = 3.0, 0.4  # of a recording, and of its speech
 SUNG_RATE, SUNG_PAUSE = 90, 0.02  # words a minute, s
 MELODY = (35, 45, 55, 60, 55, 45)  # espeak-ng's pitch of each word
 _NEUTRAL = Style(np.ones(len(CONTROLS)), 1.0, 0.0, 0.02)
-_EYE_DISTANCE = 76.8  # px at 256, DESIGN's crop
-_POSE = torch.tensor([[0.0, 0, 0, 128, 97, math.log(_EYE_DISTANCE)]])
+_POSE = torch.tensor([[0.0, 0, 0, *(CROP_SIZE * share for share in EYE_CENTRE), math.log(CROP_SIZE * EYE_DISTANCE)]])
 
 
 def _in(language: str) -> Callable[[list[str], Voice], Utterance]:
@@ -92,7 +94,7 @@ def agreement(trained: TrainedSpeech, manner: str) -> dict[str, float]:
     head, found = procedural_head(), {}
     for number, utterance in enumerate(islice(utterances(manner), NUM_SENTENCES)):
         truth = true_gap(head, utterance)
-        sound = heard_sound(utterance, len(truth)).float() / 32768
+        sound = torch.from_numpy(to_float(heard_sound(utterance, len(truth)).numpy()))
         expression = hear(trained.speech, sound)[: len(truth)]
         shape = torch.zeros(199)
         gap = inner_lip_gap(trained.objective.face.project_landmarks(shape, expression, _POSE.expand(len(truth), -1)))

@@ -34,6 +34,7 @@ VIEWS: dict[str, tuple[float, float]] = {
     "front": (0, 0), "up-30": (30, 0), "down-30": (-30, 0), "left-30": (0, 30), "left-60": (0, 60),
     "right-30": (0, -30), "right-60": (0, -60),
 }  # fmt: skip
+RESOLUTION = (640, 360)  # of the collected corpus' cameras, px
 _FACE_SIZE = 0.19  # of the collected corpus: distance of the outer eye corners, share of the frame's height
 _FINE_HEIGHT = 600  # px, below which edges are supersampled
 _TEST_SHARE, _SHORTEST_TEST = 2 / 15, 3.0  # 2 minutes of test for 15 of training (paper, §4); s
@@ -85,7 +86,7 @@ def generate_collected_corpus(
     num_speakers: int = 4,
     views: Sequence[str] = tuple(VIEWS),
     seconds: float = 12.0,
-    resolution: tuple[int, int] = (640, 360),
+    resolution: tuple[int, int] = RESOLUTION,
     seed: int = 0,
     workers: int = 2,
     progress: Progress | None = None,

@@ -25,7 +25,9 @@ from datamodules.prepare.clip_sound import sound_mfcc
 from datamodules.prepare.consent import Consent
 from datamodules.prepare.crop import crop_from_fit
 from datamodules.prepare.decode import fit_length
+from datamodules.prepare.sound import to_int16
 from datamodules.synthetic.corpus import (
+    RESOLUTION,
     VIEWS,
     Progress,
     collected_home,
@@ -41,7 +43,7 @@ from model_zoo.face.procedural import ProceduralHead
 from model_zoo.functional.masks import mouth_box, mouth_region
 from model_zoo.functional.mfcc import SAMPLE_RATE as HEARD_RATE
 
-RESOLUTION = (640, 360)  # of the collected corpus' cameras, px
+Performance = tuple[str, int, str, str]  # clip id, speaker, sentence or take, view
 _SETTINGS = "spoken-1"  # raised with every change of what is stored
 
 
@@ -137,14 +139,11 @@ def _start_collected(num_speakers: int, seed: int, seconds: float) -> Callable[[
     return said
 
 
-Clip = tuple[str, int, str, str]  # id, speaker, sentence or take, view
-
-
 def _make_store(
     out: Path,
     said: Callable,
     arguments: tuple,
-    clips: list[Clip],
+    clips: list[Performance],
     num_cepstra: int,
     workers: int,
     progress: Progress | None,
@@ -159,11 +158,11 @@ def _make_store(
     return out
 
 
-def _start(out: Path, said: Callable, arguments: tuple, num_cepstra: int) -> Callable[[Clip], None]:
+def _start(out: Path, said: Callable, arguments: tuple, num_cepstra: int) -> Callable[[Performance], None]:
     """What a worker does once: then one call a clip."""
     head, perform_clip = start_worker(), said(*arguments)
 
-    def make(clip: Clip) -> None:
+    def make(clip: Performance) -> None:
         identity, index, name, view = clip
         _write(out, head, identity, view, perform_clip(head, index, name, view), num_cepstra)
 
@@ -206,5 +205,4 @@ def heard_sound(utterance: Utterance, num_frames: int) -> Int16[Tensor, "N"]:
     """Sound as a store has it: 16 kHz, 16 bits, as long as the frames."""
     divisor = int(np.gcd(HEARD_RATE, SAMPLE_RATE))
     samples = resample_poly(utterance.waveform, HEARD_RATE // divisor, SAMPLE_RATE // divisor).astype(np.float32)
-    heard = (fit_length(samples, num_frames) * 32768).round().clip(-32768, 32767)
-    return torch.from_numpy(heard.astype(np.int16))
+    return torch.from_numpy(to_int16(fit_length(samples, num_frames)))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datamodules.prepare.crop import INNER_LIPS
 from datamodules.prepare.decode import DecodeError, read_frames
 from datamodules.prepare.sources import scan_grid
 from experiments.checks.figure import Figure, Materials, at_least, at_most, told, unavailable
@@ -27,7 +28,6 @@ CLIPS = 14  # real ones, evenly spaced
 TURNS = (0.12, 0.3)  # rad; GRID's speakers stay within the first
 TIMED = 20  # fits, the fastest of which counts
 MOUTH = slice(48, 68)  # iBUG
-INNER_LIPS = (62, 66)  # the middle of each
 OPENING = 0.97  # of the lips' opening that is kept
 HEAD_SIZE = 77.0  # px between the outer eye corners, 0.30 of a crop of 256
 # Most that is claimed: NME of all landmarks with each face, mouth alone, and RMS of the expression coefficients.

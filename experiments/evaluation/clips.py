@@ -162,14 +162,20 @@ class Retrieval:
         return self._known[key]
 
 
-def trivial_clips(
-    shown: ShownClip, retrieval: Retrieval
-) -> Iterator[tuple[str, Float[Tensor, "T 3 S S"], Bool[Tensor, "T"]]]:
-    """Name and frames of the trivial predictors, which fill the same mouth box as the generator; and what they miss."""
+class TrivialClip(NamedTuple):
+    """What a trivial predictor makes of a clip, in the same mouth box as the generator."""
+
+    row: str
+    frames: Float[Tensor, "T 3 S S"]
+    missing: Bool[Tensor, "T"]
+
+
+def trivial_clips(shown: ShownClip, retrieval: Retrieval) -> Iterator[TrivialClip]:
+    """The trivial predictors, one after the other."""
     parts = [trivial_frames(batch) for batch in shown.batches]
     mask, none = shown.mask(shown.box), torch.zeros(len(shown), dtype=torch.bool)
     for row in parts[0]:
-        yield row, torch.cat([part[row] for part in parts]), none
-    yield RETRIEVAL, torch.where(mask, retrieval.frames(shown), shown.true), none
+        yield TrivialClip(row, torch.cat([part[row] for part in parts]), none)
+    yield TrivialClip(RETRIEVAL, torch.where(mask, retrieval.frames(shown), shown.true), none)
     before = torch.cat([batch.windows.bank.frames(batch.windows.rows[:, -2]) for batch in shown.batches])
-    yield PREVIOUS_FRAME, torch.where(mask, before, shown.true), shown.frame == 0
+    yield TrivialClip(PREVIOUS_FRAME, torch.where(mask, before, shown.true), shown.frame == 0)
