@@ -50,7 +50,7 @@ from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import apply_similarity
 from model_zoo.functional.masks import mouth_box, mouth_region
 
-PIPELINE = 6  # raised with every change that changes what is stored, so that old clips are prepared again
+PIPELINE = 5  # raised with every change that changes what is stored, so that old clips are prepared again
 MIN_CONFIDENCE = 0.5  # of an offset that is corrected
 _STATEMENTS = ("consent", "consent_reference")  # settings that change no pixel
 _BLOCK = 1024  # frames

@@ -32,10 +32,6 @@ from model_zoo.face.morphable import NUM_LANDMARKS, MorphableFace
 from model_zoo.functional.camera import POSE_DIM
 
 _HIDING_YAW = (10.0, 25.0)  # degrees over which the jaw of the far side fades out where it does not slide
-# Precision of an expression, whose coefficients have variance 1 in the model: the estimated noise counts what no shape
-# explains too, which is the same in all frames and no reason to hold expressions back. At 1 the lips of GRID's speakers
-# open 4% less than seen, at 0.5 2%, and landmarks lie nearer to the detected ones and to true ones under noise.
-_EXPRESSION_PRIOR = 0.5
 _EXPRESSION_STEP = 1.0  # standard deviation of a change between frames, in those of the model: light
 _POSE_STEP = 0.1  # the same in rad, eye distances, log scale
 _MIN_NOISE = 1e-4  # eye distances; 0.008 px of a 256-pixel crop
@@ -269,7 +265,7 @@ def _prior(given: Given, clips: Clips, num_expression: int) -> ClipPrior:
     step = given.points.new_tensor([_EXPRESSION_STEP] * num_expression + [_POSE_STEP] * POSE_DIM)
     change = 1 / (step.square() * given.time.diff()[:, None])  # a random walk: variance grows with the gap
     linked = (clips.clip.diff() == 0)[:, None]
-    return ClipPrior(step.new_tensor(clips.lengths), _EXPRESSION_PRIOR, torch.where(linked, change, 0))
+    return ClipPrior(step.new_tensor(clips.lengths), 1.0, torch.where(linked, change, 0))
 
 
 def _merge(active: Bool[Tensor, "C"], new: ArrowSolution, old: ArrowSolution, clips: Clips) -> ArrowSolution:

@@ -3,7 +3,7 @@
 The paper asks for "a non-linear optimization problem, constrained by the statistical linear 3D face model". Here a
 whole clip is fitted at once, one shape, an expression and a pose a frame:
 
-    Σ_t Σ_i ρ(|l_ti - project(X_i(s, e_t), p_t)|² / σ²) + Σ_t (½|e_t|² + |s|²) + Σ_t |x_{t+1} - x_t|² / step²
+    Σ_t Σ_i ρ(|l_ti - project(X_i(s, e_t), p_t)|² / σ²) + Σ_t (|e_t|² + |s|²) + Σ_t |x_{t+1} - x_t|² / step²
 
 - ρ is the Student-t loss, so that an outlying landmark loses its weight (iteratively reweighted least squares).
 - σ is estimated along with the shape, from the residuals and the number of unknowns that the landmarks decide (the
@@ -11,7 +11,6 @@ whole clip is fitted at once, one shape, an expression and a pose a frame:
   landmarks are met exactly, noisy ones are denoised, and no ridge has to be chosen.
 - The shape's prior counts once a frame: a detector errs the same way in all frames of a clip, so T frames are not T
   witnesses of the shape. Counted once a clip, real clips drive shapes to five standard deviations.
-- That of the expression counts half, or the lips would open less than they were seen to.
 - Changes from frame to frame are held back lightly.
 - The far side of the jaw is not where the model's landmarks are when the head turns (`Jaw`).
 

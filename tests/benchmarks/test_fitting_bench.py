@@ -87,8 +87,9 @@ class DenseObjective:
             ((turn[1:] * self._between() * turn[:-1].inv()).as_rotvec(), np.diff(frames[:, 32:], axis=0)), 1
         )
         steps.append(pose / clip_fitter._POSE_STEP)
-        priors = np.sqrt(self.num_frames) * shape, np.sqrt(clip_fitter._EXPRESSION_PRIOR) * frames[:, :29].ravel()
-        return np.concatenate((error.ravel(), *priors, *(step.ravel() for step in steps)))
+        return np.concatenate(
+            (error.ravel(), np.sqrt(self.num_frames) * shape, frames[:, :29].ravel(), *(step.ravel() for step in steps))
+        )
 
     def _between(self) -> Rotation:
         start = Rotation.from_matrix(self.rotation)
@@ -109,7 +110,7 @@ class DenseObjective:
             columns[rows[t], :199] = (self.shape @ camera[t].T * weight).reshape(199, -1).T
             columns[rows[t], first : first + 29] = (self.expression @ camera[t].T * weight).reshape(29, -1).T
             own = np.arange(29)
-            columns[prior + 29 * t + own, first + own] = np.sqrt(clip_fitter._EXPRESSION_PRIOR)
+            columns[prior + 29 * t + own, first + own] = 1
             links = prior + 29 * self.num_frames
             if t:
                 columns[links + 29 * (t - 1) + own, first + own] = 1 / clip_fitter._EXPRESSION_STEP
