@@ -36,6 +36,7 @@ SIZE, BATCH, WORKERS = 256, 16, 2
 CLIPS, MANY_CLIPS, FRAMES = 64, 1024, 75  # of GRID's length
 WARM_UP, MEASURED = 256, 512  # batches; as many as are loaded ahead come first and are left over, or they would count
 PLAIN_MEASURED = 12  # batches of the slow one
+ALTERNATIONS = 3  # of the two corpora, whose best rates are compared: the machine's own speed moves by more
 CLIPS_A_BATCH = 8  # at least
 BOX = (55.0, 123.0, 196.0, 222.0)  # a mouth box of GRID, px
 PICTURES = 48  # different crops of some 37 kB each, more than the 25 of GRID's faces
@@ -68,7 +69,8 @@ def measure(materials: Materials) -> Iterator[Figure]:
         yield at_least("times the rate of jpg files and MFCC on demand", ours.windows / plain, 10, "{:.1f}")
         yield told("CPU time a window, one process", f"{1e3 * cpu_seconds(few):.2f} ms")
         with open_clips(CLIPS):  # so that the larger corpus opens its clips again and again
-            ratio = our_rate(many).windows / our_rate(few).windows
+            pairs = [(our_rate(many).windows, our_rate(few).windows) for _ in range(ALTERNATIONS)]
+            ratio = max(large for large, _ in pairs) / max(small for _, small in pairs)
         yield at_least(f"rate with {len(many)} clips over that with {len(few)}, {CLIPS} open at once", ratio, 0.9)
 
 
