@@ -27,11 +27,13 @@ from model_zoo.functional.mfcc import (
     mfcc,
     silence_mfcc,
 )
+from model_zoo.functional.vocal_tract import warp_matrix
 from model_zoo.metrics.speech_metrics import inner_lip_gap, silent_frames, silent_sound
 
 CLOSED = 0.05  # quantile of a clip's inner-lip gap that counts as closed: detected lips never quite touch
 MOST_ROWS = 30_000  # MFCC rows, five minutes: enough for a clip's mean and deviation
 MOST_FRAMES = 100_000  # an hour; quantiles of more are refused by torch, and no better
+NUM_FORMANTS = 3  # frequencies, from 0 to 8 kHz evenly spaced in mel, that move apart
 _MARGIN = 2  # rows on either side that the windows of the outermost rows reach into
 
 
@@ -102,17 +104,23 @@ class ClipMarks(NamedTuple):
 
 @dataclass(frozen=True)
 class VoiceAugmentation:
-    """Other voices: each cepstrum of a sample scaled about the clip's mean and moved, as another vocal tract would.
+    """Other voices: formants moved as by another vocal tract, then each cepstrum scaled about the clip's mean and moved.
 
-    An affine map as in Eq. 1 of Song et al. 2020, but diagonal and drawn: what ID removal has to undo.
+    One affine map a sample, as in Eq. 1 of Song et al. 2020, but drawn: what ID removal has to undo.
 
     Attributes:
         scale: deviation of the factor about 1.
         offset: deviation of the shift, in deviations of the clip's cepstrum.
+        tract: deviation of the log factor of all frequencies. formants: of another at each of three frequencies.
     """
 
-    scale: float = 0.1
-    offset: float = 0.3
+    scale: float = 0.0
+    offset: float = 0.0
+    tract: float = 0.0
+    formants: float = 0.0
+
+    def __bool__(self) -> bool:
+        return any((self.scale, self.offset, self.tract, self.formants))
 
     def __call__(self, rows_AC: Float[Tensor, "A C"], mfcc: Float[Tensor, "M C"], seed: int) -> Float[Tensor, "A C"]:
         """Rows of a clip in another voice.
@@ -124,7 +132,11 @@ class VoiceAugmentation:
         """
         generator = torch.Generator().manual_seed(seed)
         factor, shift = torch.randn(2, rows_AC.shape[1], generator=generator)
+        tract, *formants = torch.randn(1 + NUM_FORMANTS, generator=generator)
         std, mean = torch.std_mean(mfcc[:MOST_ROWS], dim=0)
+        if self.tract or self.formants:
+            matrix = warp_matrix(self.tract * tract + self.formants * torch.stack(formants), len(mean))
+            rows_AC, mean = rows_AC @ matrix.T, mean @ matrix.T
         return mean + (1 + self.scale * factor) * (rows_AC - mean) + self.offset * shift * std
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -156,19 +157,34 @@ def windows_of(rows_BAC: Float[Tensor, "B A C"], num_frames: int) -> Float[Tenso
 
 def _cepstra(frames: Float[Tensor, "... N"], num_cepstra: int) -> Float[Tensor, "... C"]:
     """Cepstra of pre-emphasised frames of WINDOW samples."""
-    hamming, bands, cosines = (matrix.to(frames) for matrix in _bases(num_cepstra))
+    hamming, bands, cosines = (matrix.to(frames) for matrix in cepstral_bases(num_cepstra))
     power = torch.fft.rfft(frames * hamming, NUM_FFT).abs().square() / NUM_FFT
     cepstra = (power @ bands).clamp_min(ENERGY_FLOOR).log() @ cosines
     log_energy = power.sum(-1, keepdim=True).clamp_min(ENERGY_FLOOR).log()
     return torch.cat([log_energy, cepstra[..., 1:]], dim=-1)
 
 
+def to_mel(hertz):
+    """Mel scale, 2595 log10(1 + f / 700); scalars and arrays."""
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def from_mel(mel):
+    """Hz; the inverse of `to_mel`."""
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+def band_centres(num_cepstra: int = 13) -> np.ndarray:
+    """Mel of the middle of each band, evenly spaced, (bands,)."""
+    num_bands = max(NUM_MEL_BANDS, num_cepstra)
+    return np.linspace(0, to_mel(SAMPLE_RATE / 2), num_bands + 2)[1:-1]
+
+
 @lru_cache
-def _bases(num_cepstra: int) -> tuple[Tensor, Tensor, Tensor]:
+def cepstral_bases(num_cepstra: int) -> tuple[Tensor, Tensor, Tensor]:
     """Window (WINDOW,), mel filterbank (NUM_FFT/2+1, bands) and liftered DCT-II (bands, C), float64."""
     num_bands = max(NUM_MEL_BANDS, num_cepstra)
-    highest_mel = 2595 * math.log10(1 + SAMPLE_RATE / 2 / 700)
-    hz = 700 * (10 ** (torch.linspace(0, highest_mel, num_bands + 2, dtype=torch.float64) / 2595) - 1)
+    hz = torch.from_numpy(from_mel(np.linspace(0, to_mel(SAMPLE_RATE / 2), num_bands + 2)))
     edges = torch.floor((NUM_FFT + 1) * hz / SAMPLE_RATE)[:, None]
     fft_bins = torch.arange(NUM_FFT // 2 + 1, dtype=torch.float64)
     rising = (fft_bins - edges[:-2]) / (edges[1:-1] - edges[:-2])

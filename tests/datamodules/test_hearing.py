@@ -135,3 +135,17 @@ def test_another_voice_is_one_affine_map_a_sample():
         dim=0
     )
     torch.testing.assert_close(same_voice[20:80].median(0).values, ratio[0], atol=1e-2, rtol=1e-2)
+
+
+def test_another_vocal_tract_is_one_linear_map_a_sample_that_keeps_the_level():
+    source = clip()
+    draws = [(0, 7), (0, 8)]
+    before = Hearing().rows(source, [30, 31], 1, draws)
+    heard = Hearing(voice=VoiceAugmentation(tract=0.2, formants=0.1)).rows(source, [30, 31], 1, draws)
+    torch.testing.assert_close(heard[..., 0], before[..., 0])
+    for rows, original in zip(heard, before, strict=True):
+        fitted = torch.linalg.lstsq(original.double(), rows.double()).solution
+        torch.testing.assert_close(original.double() @ fitted, rows.double(), atol=1e-3, rtol=1e-4)
+        assert (rows - original).norm() > 0.05 * original.norm()
+    assert not torch.allclose(heard[0, 4:], heard[1, :-4])  # the same sound but for a video frame
+    assert torch.equal(Hearing(voice=VoiceAugmentation(tract=0.2)).rows(source, [30], 1, None), before[:1])
