@@ -104,7 +104,7 @@ class ClipMarks(NamedTuple):
 
 @dataclass(frozen=True)
 class VoiceAugmentation:
-    """Other voices: formants moved as by another vocal tract, then each cepstrum scaled about the clip's mean and moved.
+    """Other voices: formants moved as by another vocal tract; each cepstrum scaled about the clip's mean and moved.
 
     One affine map a sample, as in Eq. 1 of Song et al. 2020, but drawn: what ID removal has to undo.
 

@@ -27,9 +27,7 @@ def build_hearing(config: Config, task: Task) -> Hearing:
     if any(len(bounds) != 2 for bounds in ranges):
         raise UserError("augment.gain_db, snr_db and tilt take two numbers: [lowest, highest]")
     gain, snr, tilt = ((bounds[0], bounds[1]) for bounds in ranges)
-    voice = VoiceAugmentation(
-        augment.voice_scale, augment.voice_offset, augment.voice_tract, augment.voice_formants
-    )
+    voice = VoiceAugmentation(augment.voice_scale, augment.voice_offset, augment.voice_tract, augment.voice_formants)
     return Hearing(
         num_frames=1 if task is Task.speaker_id else audio.frames,
         utterance_rows=audio.utterance_rows if audio.id_removal and audio.scope is Scope.clip else 0,

@@ -3,8 +3,8 @@
 A tract that is shorter by a share has its formants higher by as much: the spectrum at frequency f is what was at
 f exp(g). On cepstra such a warp is a linear map (Pitz and Ney 2005, "Vocal tract normalization equals linear
 transformation in cepstral space"), of the very kind of Eq. 1 of Song et al. 2020. Drawn at random it is vocal tract
-length perturbation (Jaitly and Hinton 2013). Cepstra have lost the fine structure of the spectrum, so it is the envelope that moves,
-and pitch stays.
+length perturbation (Jaitly and Hinton 2013). Cepstra have lost the fine structure of the spectrum, so it is the
+envelope that moves, and pitch stays.
 
 Shape legend: A audio frames, C cepstra, M mel bands, K knots.
 """
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_zoo.functional.mfcc import SAMPLE_RATE, band_centres, cepstral_bases, from_mel, to_mel
+
 
 def warp_matrix(log_factors_K: Float[Tensor, "K"], num_cepstra: int = 13) -> Float[Tensor, "C C"]:
     """The map of `warp_cepstra`; the log energy, cepstrum 0, is left alone.
