@@ -40,6 +40,7 @@ class AdversarialModule(TalkinModule):
     adversary_from = 0.0  # share of the run after which the discriminators are there
     clip = 0.0  # most norm of the gradient of each optimiser's networks; 0: any
     gradients_every = 0  # batches between two looks at the gradient of each term; 0: never
+    _largest_norm: Tensor | float = 0.0  # before clipping, of the networks behind the rendering, since last logged
 
     def shown(self, rendering: Rendering, video: VideoBatch, landmarks: Tensor | None = None) -> Shown:
         """What the losses look at.
@@ -112,7 +113,12 @@ class AdversarialModule(TalkinModule):
             norms = self.render.gradient_norms(drawn, list(self.renderer.parameters()))
             self.log_terms("train", {f"grad_{name}": norm for name, norm in norms.items()}, len(video.clip))
         loss = weighted_sum(drawn, self.render.weights) if drawn else torch.zeros((), device=shown.real.device)
-        self._descend(main, loss if extra is None else loss + extra)
+        norm = self._descend(main, loss if extra is None else loss + extra)
+        if self.clip > 0:
+            self._largest_norm = torch.maximum(torch.as_tensor(self._largest_norm, device=norm.device), norm.detach())
+            if self.logs_now:
+                self.log_terms("train", {"grad_norm": self._largest_norm}, len(video.clip))
+                self._largest_norm = 0.0
         self._freeze_discriminators(False)
         return {name: value.detach() for name, value in (terms | drawn).items()}
 
@@ -120,13 +126,16 @@ class AdversarialModule(TalkinModule):
         for discriminator in self.render.discriminators():
             discriminator.requires_grad_(not frozen)
 
-    def _descend(self, optimizer, loss: Tensor, counts: bool = True) -> None:
+    def _descend(self, optimizer, loss: Tensor, counts: bool = True) -> Tensor:
+        """One step; the norm of the gradient before it was clipped, 0 where it isn't."""
+        norm = torch.zeros(())
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         if self.clip > 0:  # by Trainer flags it would raise in manual optimisation
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.clip)
+            norm = nn.utils.clip_grad_norm_(parameters, self.clip)
         (optimizer if counts else optimizer.optimizer).step()
+        return norm
 
     def trivial(self, batch: VideoBatch) -> dict[Row, Tensor]:
         """Frame t of each trivial predictor."""

@@ -1,7 +1,8 @@
-"""The newest state of a run, saved by the number of batches, at the end, and when the run is interrupted."""
+"""The newest state of a run, saved by the number of batches, by the clock, at the end, and when it is interrupted."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,20 +17,23 @@ class LastCheckpoint(pl.Callback):
     Args:
         folder: where the file goes.
         every: batches between two saves.
+        seconds: most time between two saves of a single process; the clocks of several would not agree.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, seconds: float = 600.0) -> None:
         self.path = folder / "last.ckpt"
         self.every = max(1, every)
-        self._saved = -1
+        self.seconds = seconds
+        self._saved, self._saved_at = -1, time.monotonic()
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if module.batches_done != self._saved:
             trainer.save_checkpoint(self.path)
-            self._saved = module.batches_done
+            self._saved, self._saved_at = module.batches_done, time.monotonic()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
-        if module.batches_done % self.every == 0:
+        is_late = trainer.world_size == 1 and time.monotonic() - self._saved_at > self.seconds
+        if module.batches_done % self.every == 0 or is_late:
             self._save(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

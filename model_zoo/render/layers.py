@@ -111,6 +111,8 @@ class TanhOutput(nn.Module):
 class ReferenceOutput(nn.Module):
     """What differs from a reference frame of the same person: it starts as that frame.
 
+    In training the sum may leave [-1, 1]: clamped pixels have no gradient and would never come back.
+
     Args:
         channel: first of the reference's three RGB channels in the generator's input, 28 where it is stacked behind
             7 frames and 7 heatmaps.
@@ -127,7 +129,8 @@ class ReferenceOutput(nn.Module):
                 f"{x.shape[1]} channels: stack it behind frames and heatmaps, and raise in_channels by 3"
             )
         reference = x[:, self.channel : self.channel + 3].float()
-        return (reference + 2 * features.float().tanh()).clamp(-1, 1)  # from any value any other can be reached
+        frame = reference + 2 * features.float().tanh()  # from any value any other can be reached
+        return frame if self.training else frame.clamp(-1, 1)
 
 
 def initialise(module: nn.Module, gain: float | None = None) -> None:
