@@ -64,6 +64,16 @@ def test_every_term_and_its_gradient_is_logged(tmp_path):
         assert norm > 0
 
 
+def test_clipping_bounds_the_step_and_the_largest_norm_is_logged(tmp_path):
+    module = tiny.renderer_module(RenderLossWeights(recon=100.0))
+    module.clip = 1e-3
+    norms = trained(module, tmp_path).values["train/grad_norm"]
+    assert len(norms) == 2  # every 2nd of 4 batches
+    assert min(norms) > module.clip
+    gradients = [p.grad.flatten() for p in module.renderer.parameters() if p.grad is not None]
+    assert torch.cat(gradients).norm() < 1.01 * module.clip
+
+
 def test_gradient_norms_are_those_of_each_term_alone():
     module, video = tiny.renderer_module(tiny.every_render_term()), batch()
     shown = module.shown(module.draw(video), video)

@@ -121,6 +121,15 @@ def test_a_shut_gate_lets_nothing_pass():
     assert layer(wave(1, 4, 8, 8)).abs().max() < 1e-10
 
 
+def test_a_frame_that_left_the_range_finds_back():
+    output, stack = ReferenceOutput(28), torch.full((1, 31, 4, 4), 0.9)
+    features = torch.ones(1, 3, 4, 4, requires_grad=True)
+    output(features, stack).mean().backward()
+    assert (features.grad > 0).all()
+    frame = output.eval()(features, stack)
+    assert torch.equal(frame, torch.ones_like(frame))
+
+
 def test_a_missing_reference_is_said():
     generator = network({"output": ReferenceOutput(28)})
     with pytest.raises(ValueError, match="raise in_channels by 3"):
