@@ -95,18 +95,19 @@ class AudioIdRemoval(nn.Module):
 
 
 class MomentRemoval(nn.Module):
-    """Every window to mean 0 and deviation 1, cepstrum by cepstrum; beyond the paper, nothing is learned.
+    """Every window to mean 0 and deviation 1 exactly, cepstrum by cepstrum; beyond the paper, nothing is learned.
 
     Instance normalisation, which takes the speaker out of speech (Chou et al. 2019), as the map of Eq. 1 with
     W̄ = [diag(1/σ) | −μ/σ] of the window itself; λ are its moments. Per-speaker normalisation without a speaker's data.
 
     Args:
-        floor: least deviation, in those of the corpus: silence stays silent.
+        floor: least deviation, in those of the corpus: silence stays silent. Speech is above it; a floor that is added
+            to all deviations would leave a trace of each, by which a probe finds the speaker.
     """
 
     scope = "window"
 
-    def __init__(self, floor: float = 0.2) -> None:
+    def __init__(self, floor: float = 0.1) -> None:
         super().__init__()
         self.floor = floor
 
@@ -127,7 +128,7 @@ class MomentRemoval(nn.Module):
         """K = 2 C: mean and floored deviation of each cepstrum."""
         mean = x_BAC.mean(1)
         variance = (x_BAC - mean[:, None]).square().mean(1)
-        return torch.cat([mean, (variance + self.floor**2).sqrt()], dim=1)
+        return torch.cat([mean, variance.clamp_min(self.floor**2).sqrt()], dim=1)
 
     def transform(self, weights_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B C D"]:
         """W̄, of C rows and D = C + 1 columns, the last of which is the offset."""

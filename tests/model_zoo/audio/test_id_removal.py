@@ -94,7 +94,7 @@ def test_golden_values(network):
 
 def test_moments_are_eq_1_with_an_analytic_map():
     torch.manual_seed(0)
-    removal, x = MomentRemoval(floor=0.0), 3 * torch.randn(4, 100, 13) + 2
+    removal, x = MomentRemoval(), 3 * torch.randn(4, 100, 13) + 2
     adapted, weights = removal(x)
     ones = torch.cat([x, torch.ones(4, 100, 1)], dim=-1)
     assert torch.allclose(adapted, ones @ removal.transform(weights).mT, atol=1e-5)
