@@ -193,7 +193,7 @@ def draw(windows: Windows, path: Path, seed: int = 0) -> None:
         features = torch.cat([x.mean(1), x.std(1)], dim=1)[order]
         features = (features - features.mean(0)) / features.std(0).clamp_min(1e-6)
         places = tsne(features, perplexity=min(30.0, (len(order) - 1) / 4))
-        axis.scatter(*places.T.numpy(), c=windows.speaker[order].numpy(), cmap="gist_ncar", s=8)
+        axis.scatter(*places.T.numpy(), c=windows.speaker[order].numpy(), cmap="gist_rainbow", s=8)
         axis.set(title=title, xticks=[], yticks=[])
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
