@@ -1,25 +1,40 @@
 """Experiments side by side: `python -m experiments.compare <run folder> ...`, several seeds of each.
 
-Runs of one experiment and learning rate are one row. Every other row is compared with the first: mean difference, its
-95% interval by a bootstrap over clips (paired: the same clips for both) and seeds (each row's own), and the ratio.
+Runs of one experiment are one row, or one for each of its settings where they differ by more than the seed. Every
+other row is compared with the first: mean difference, its 95% interval by a bootstrap over clips (paired: the same
+clips for both) and seeds (each row's own), and the ratio.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
 from experiments.command_line import UserError, guarded
 from experiments.tables import DIGITS, read, wide_console
+from experiments.trained import open_config
 from model_zoo.metrics.functional import CONFIDENCE, NUM_RESAMPLES
 
 COLUMNS = ("E_exp", "E_exp_mouth", "E_ldmk", "PSNR_mouth", "SSIM_mouth")
+# Settings that say where and how fast, not what.
+_ELSEWHERE = (
+    "seed",
+    "output",
+    "logger.",
+    "trainer.",
+    "data.root",
+    "data.cache",
+    "data.prepare_workers",
+    "data.batch_workers",
+)
+_MATTERS = ("trainer.max_steps", "trainer.precision", "trainer.warmup", "trainer.decay", "trainer.cosine")
 TRIVIAL = {"E_exp": "mean-expression", "E_exp_mouth": "mean-expression", "E_ldmk": "mean-mouth"}
 
 
@@ -59,23 +74,45 @@ def paired_difference(
     return Difference(mean, low, high, first.mean() / second.mean(), ratio_low, ratio_high)
 
 
-def grouped(runs: list[dict]) -> dict[str, list[dict]]:
-    """Runs by experiment, and by learning rate where an experiment was run with several.
+def settings(folder: Path) -> dict[str, Any]:
+    """What a run was run with, a value for each key, as far as it bears on results.
 
     Raises:
-        UserError: a group holds runs of different scale or losses, or of one seed twice.
+        UserError: as `open_config`.
     """
-    rates: dict[str, set] = {}
+    found = flattened(OmegaConf.to_container(OmegaConf.structured(open_config(folder)), enum_to_str=True))
+    return {key: value for key, value in found.items() if key in _MATTERS or not key.startswith(_ELSEWHERE)}
+
+
+def flattened(config: dict, prefix: str = "") -> dict[str, Any]:
+    """Keys with dots in between."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def grouped(runs: list[dict]) -> dict[str, list[dict]]:
+    """Runs by experiment, and by the settings in which runs of one experiment differ, by which they are named.
+
+    Raises:
+        UserError: a group holds runs of different losses, or of one seed twice.
+    """
+    experiments: dict[str, list[dict]] = {}
     for run in runs:
-        rates.setdefault(run["name"].split("/")[0], set()).add(run.get("learning_rate"))
+        experiments.setdefault(run["name"].split("/")[0], []).append(run)
+    labels: dict[int, str] = {}
+    for name, members in experiments.items():
+        keys = dict.fromkeys(key for run in members for key in run["settings"])
+        differ = [key for key in keys if len({str(run["settings"].get(key)) for run in members}) > 1]
+        for run in members:
+            labels[id(run)] = "\n  ".join([name, *(f"{key}={run['settings'].get(key)}" for key in differ)])
     groups: dict[str, list[dict]] = {}
     for run in runs:
-        name = run["name"].split("/")[0]
-        label = f"{name}, rate {run['learning_rate']:g}" if len(rates[name]) > 1 else name
-        groups.setdefault(label, []).append(run)
+        groups.setdefault(labels[id(run)], []).append(run)
     for label, members in groups.items():
-        if len({(run["scale"], tuple(run["active_losses"])) for run in members}) > 1:
-            raise UserError(f"runs of {label} differ in scale or active losses: they are no seeds of one experiment")
+        if len({tuple(run["active_losses"]) for run in members}) > 1:
+            raise UserError(f"runs of {label} differ in active losses: they are no seeds of one experiment")
         if len({run["seed"] for run in members}) < len(members):
             raise UserError(f"runs of {label} hold a seed twice: give each seed once")
     return groups
@@ -127,7 +164,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: python -m experiments.compare <run folder> <run folder> ...   (the first row is compared with)")
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    wide_console().print(compare([read(Path(name)) for name in sys.argv[1:]]))
+    wide_console().print(compare([read(Path(name)) | {"settings": settings(Path(name))} for name in sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.command_line import UserError
-from experiments.compare import compare, grouped, paired_difference
+from experiments.compare import compare, grouped, paired_difference, settings
+from experiments.schema import Config, Task
 
 
-def run(name: str, seed: int, values, rate: float = 1e-3, losses=("shape",)) -> dict:
+def run(name: str, seed: int, values, losses=("shape",), **settings) -> dict:
     per_clip = {f"c{i}": float(value) for i, value in enumerate(values)}
     score = {"mean": float(np.mean(values)), "low": 0.0, "high": 1.0, "per_clip": per_clip}
     trivial = {"mean": 2.0, "low": 2.0, "high": 2.0, "per_clip": dict.fromkeys(per_clip, 2.0)}
@@ -13,8 +15,7 @@ def run(name: str, seed: int, values, rate: float = 1e-3, losses=("shape",)) -> 
     return {
         "name": f"{name}/1",
         "seed": seed,
-        "scale": "demo",
-        "learning_rate": rate,
+        "settings": settings,
         "active_losses": list(losses),
         "ours": "ours",
         "rows": rows,
@@ -48,17 +49,31 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert 88 <= covered <= 100
 
 
-def test_runs_are_grouped_by_experiment_and_rate():
-    runs = [run("bl", 0, [1, 2], rate) for rate in (1e-3, 3e-3)] + [run("ir", s, [1, 2]) for s in (0, 1)]
+def test_runs_are_grouped_by_experiment_and_by_settings_that_differ():
+    shared = {"audio.removal": "learned"}
+    runs = [run("bl", 0, [1, 2], **{"audio.learning_rate": rate}, **shared) for rate in (1e-3, 3e-3)]
+    runs += [run("ir", seed, [1, 2], **{"audio.learning_rate": 1e-2}, **shared) for seed in (0, 1)]
     assert {label: len(members) for label, members in grouped(runs).items()} == {
-        "bl, rate 0.001": 1,
-        "bl, rate 0.003": 1,
+        "bl\n  audio.learning_rate=0.001": 1,
+        "bl\n  audio.learning_rate=0.003": 1,
         "ir": 2,
     }
     with pytest.raises(UserError, match="twice"):
         grouped([run("ir", 0, [1, 2]), run("ir", 0, [1, 2])])
     with pytest.raises(UserError, match="differ"):
         grouped([run("ir", 0, [1, 2]), run("ir", 1, [1, 2], losses=("norm",))])
+
+
+def test_settings_are_what_bears_on_results(tmp_path):
+    config = OmegaConf.structured(Config(task=Task.audio_to_expression, name="bl", seed=3, output="elsewhere"))
+    config.audio.removal, config.trainer.max_steps = "moments", 7
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    found = settings(tmp_path)
+    assert (found["audio.removal"], found["trainer.max_steps"], found["scale.steps.joint"]) == ("moments", 7, 2000)
+    assert not {"seed", "output", "trainer.devices", "data.root"} & found.keys()
+    (tmp_path / "config.yaml").write_text("task: audio_to_expression\nname: bl\naudio: {removal: nonsense}")
+    with pytest.raises(UserError, match="not of this version"):
+        settings(tmp_path)
 
 
 def test_table_names_the_difference():
