@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.command_line import UserError
+from experiments.command_line import UserError, check_overrides
 from experiments.compare import compare, grouped, paired_difference, settings
-from experiments.schema import Config, Task
+from experiments.schema import register
 
 
 def run(name: str, seed: int, values, losses=("shape",), **settings) -> dict:
@@ -65,13 +65,13 @@ def test_runs_are_grouped_by_experiment_and_by_settings_that_differ():
 
 
 def test_settings_are_what_bears_on_results(tmp_path):
-    config = OmegaConf.structured(Config(task=Task.audio_to_expression, name="bl", seed=3, output="elsewhere"))
-    config.audio.removal, config.trainer.max_steps = "moments", 7
+    register()
+    config = check_overrides(["+exp=grid_a2e", "audio=moments", "trainer.max_steps=7", "seed=3", "output=elsewhere"])
     OmegaConf.save(config, tmp_path / "config.yaml")
     found = settings(tmp_path)
     assert (found["audio.removal"], found["trainer.max_steps"], found["scale.steps.joint"]) == ("moments", 7, 2000)
     assert not {"seed", "output", "trainer.devices", "data.root"} & found.keys()
-    (tmp_path / "config.yaml").write_text("task: audio_to_expression\nname: bl\naudio: {removal: nonsense}")
+    (tmp_path / "config.yaml").write_text("audio: {removal: nonsense}")
     with pytest.raises(UserError, match="not of this version"):
         settings(tmp_path)
 
