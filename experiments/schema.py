@@ -229,7 +229,7 @@ class AugmentConfig:
     voice_scale: float = 0.0  # deviation of a factor of each cepstrum
     voice_offset: float = 0.0  # deviation of a shift of each cepstrum, in deviations of the clip
     voice_tract: float = 0.0  # deviation of a log factor of all frequencies: a shorter or longer vocal tract
-    voice_formants: float = 0.0  # deviation of another one at 0 Hz, 1.8 kHz and 8 kHz, in between in between
+    voice_formants: float = 0.0  # deviation of another one at 0 Hz, 1.8 kHz and 8 kHz, linear in mel between
     gain_db: list[float] = field(default_factory=lambda: [-10.0, 10.0])  # lowest and highest
     noise: float = 0.5  # share of the samples with noise
     snr_db: list[float] = field(default_factory=lambda: [5.0, 35.0])  # level of the clip over the noise
