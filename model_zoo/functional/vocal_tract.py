@@ -1,9 +1,9 @@
 """Cepstra of the same speech from a shorter or longer vocal tract.
 
 A tract that is shorter by a share has its formants higher by as much: the spectrum at frequency f is what was at
-f exp(g), with g < 0. On cepstra such a warp is a linear map (Pitz and Ney 2005, "Vocal tract normalization equals linear
-transformation in cepstral space"), of the very kind of Eq. 1 of Song et al. 2020. Drawn at random it is vocal tract
-length perturbation (Jaitly and Hinton 2013). Cepstra have lost the fine structure of the spectrum, so it is the
+f exp(g), with g < 0. On cepstra such a warp is a linear map (Pitz and Ney 2005, "Vocal tract normalization equals
+linear transformation in cepstral space"), of the very kind of Eq. 1 of Song et al. 2020. Drawn at random it is vocal
+tract length perturbation (Jaitly and Hinton 2013). Cepstra have lost the fine structure of the spectrum, so it is the
 envelope that moves, and pitch stays.
 
 Shape legend: A audio frames, C cepstra, M mel bands, K knots.
