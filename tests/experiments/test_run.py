@@ -53,7 +53,7 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
             "data.consent_reference=made by the tests",
             *(["data.test_speakers=[s4]"] if "unseen" in name else []),
             *(["data.train_minutes=0.04", "data.speakers=[p1]"] if name in MINUTES else []),
-            *(["renderer.adversary_from=0.5"] if name == "grid_renderer_best" else []),  # there in the last of two steps
+            *(["renderer.adversary_from=0.5"] if name == "grid_renderer_best" else []),  # of 2 steps
             *more,
         ]
     )
