@@ -77,7 +77,9 @@ VISEMES: dict[str, tuple[Viseme, ...]] = {
     **dict.fromkeys(("l", "l/", "@L", "@-L"), (_LATERAL,)),
     **dict.fromkeys(("k", "g", "N", "h", "x"), (_VELAR,)),
     **dict.fromkeys(("r", "r-"), (Viseme({"jaw_open": 0.14, "pucker": 0.40, "funnel": 0.35}, 0.7, 22, {"funnel": 2}),)),
-    **dict.fromkeys(("w", "w2"), (Viseme({"jaw_open": 0.08, "pucker": 0.95}, 0.8, 24, {"pucker": 5, "jaw_open": 2}),)),
+    **dict.fromkeys(
+        ("w", "w2", "w#"), (Viseme({"jaw_open": 0.08, "pucker": 0.95}, 0.8, 24, {"pucker": 5, "jaw_open": 2}),)
+    ),
     "j": (Viseme({"jaw_open": 0.14, "spread": 0.5}, 0.6, 24),),
     **dict.fromkeys(("i:", "i", "I2"), (_I,)),
     "I": (_SHORT_I,),

@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from datamodules.synthetic.articulation import VISEMES
-from experiments.foreign_speech import MANNERS, true_gap, utterances
+from experiments.foreign_speech import MANNERS, NUM_SENTENCES, true_gap, utterances
 from model_zoo.face.procedural import procedural_head
 
 
 @pytest.mark.parametrize("manner", MANNERS)
 def test_the_synthetic_speaker_can_say_it(manner):
-    for utterance in islice(utterances(manner), 1):
-        assert {phoneme.label for phoneme in utterance.phonemes} <= set(VISEMES)
-        gap = true_gap(procedural_head(), utterance)
-        assert gap.std() > 0.5
-        assert torch.isfinite(gap).all()
+    spoken = list(islice(utterances(manner), NUM_SENTENCES))
+    assert len(spoken) == NUM_SENTENCES
+    assert {phoneme.label for utterance in spoken for phoneme in utterance.phonemes} <= set(VISEMES)
+    gap = true_gap(procedural_head(), spoken[0])
+    assert gap.std() > 0.5
+    assert torch.isfinite(gap).all()
 
 
 def test_manners_differ_in_sound_and_phonemes():
