@@ -6,7 +6,7 @@ linear transformation in cepstral space"), of the very kind of Eq. 1 of Song et 
 tract length perturbation (Jaitly and Hinton 2013). Cepstra have lost the fine structure of the spectrum, so it is the
 envelope that moves, and pitch stays.
 
-Shape legend: A audio frames, C cepstra, M mel bands, K knots.
+Shape legend: C cepstra, M mel bands, K knots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from model_zoo.functional.mfcc import SAMPLE_RATE, band_centres, cepstral_bases,
 
 
 def warp_matrix(log_factors_K: Float[Tensor, "K"], num_cepstra: int = 13) -> Float[Tensor, "C C"]:
-    """The map of `warp_cepstra`; the log energy, cepstrum 0, is left alone.
+    """The map of MFCC, as columns, to those whose envelope at f is what was at f exp(g).
+
+    Cepstrum 0, the log energy, is left alone.
 
     Args:
         log_factors_K: g at knots evenly spaced in mel from 0 Hz to half the sampling rate, linear between; one value
@@ -40,11 +42,6 @@ def warp_matrix(log_factors_K: Float[Tensor, "K"], num_cepstra: int = 13) -> Flo
     matrix = np.eye(num_cepstra)
     matrix[1:, 1:] = (warped @ to_cepstra).T
     return torch.from_numpy(matrix).float()
-
-
-def warp_cepstra(mfcc_AC: Float[Tensor, "A C"], log_factors_K: Float[Tensor, "K"]) -> Float[Tensor, "A C"]:
-    """MFCC as if the spectrum's envelope lay elsewhere: its value at f is what was at f exp(g)."""
-    return mfcc_AC @ warp_matrix(log_factors_K, mfcc_AC.shape[1]).to(mfcc_AC).T
 
 
 @lru_cache
