@@ -165,6 +165,7 @@ def _about(config: Config, task: Task, module: TalkinModule, data, name: str) ->
         "frames": data.num_test_frames,
         "crop": config.scale.crop,
         "seed": config.seed,
+        "steps": module.batches_done,
         "learning_rate": config.audio.learning_rate,
         "scale": config.scale.name,
         "unavailable": ["L_vgg"] if vgg_is_off and config.loss.render.vgg > 0 else [],
