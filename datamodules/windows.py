@@ -22,7 +22,7 @@ from datamodules.batch import NUM_FRAMES, JointBatch, SpeechBatch, VideoBatch
 from datamodules.clip_store import Clip, ClipStore
 from datamodules.hearing import Hearing
 from datamodules.sampler import Unit
-from datamodules.seeing import STRETCH, Seeing, named_draws
+from datamodules.seeing import STRETCH, Seeing, hidden_from, mouth_gallery, named_draws
 from model_zoo.functional.masks import noise_number
 from model_zoo.render.frame_windows import FrameBank, FrameWindows, take_memory
 
@@ -82,6 +82,7 @@ class ClipWindows(Dataset):
         frames = [self._sample_frames(*item) for item in clips.items()]
         self._frame = np.concatenate([np.empty(0, np.int64), *frames])
         self._stop = np.cumsum([len(frame) for frame in frames], dtype=np.int64)
+        self._galleries: dict[str, Tensor] = {}
 
     def _sample_frames(self, clip_id: str, frames: range) -> np.ndarray:
         chosen = np.arange(frames.start, frames.stop)
@@ -159,9 +160,10 @@ class ClipWindows(Dataset):
             first, first_alone = first + len(seen[number]), first_alone + len(alone[number])
         landmarks = torch.cat([part.landmarks(frames) for part, frames in zip(parts, seen, strict=True)])
         rows_beside = _in_order(parts, beside_rows)
-        references = rows_beside[:, 1:] if self.seeing.references else None
+        references = rows_beside[:, 1:] if self.seeing.looks_beside else None
+        shapes = _in_order(parts, [part.gallery_landmarks() for part in parts]) if self.seeing.gallery else None
         return VideoBatch(
-            windows=FrameWindows(FrameBank(crops, landmarks, memory), _in_order(parts, windows), references),
+            windows=FrameWindows(FrameBank(crops, landmarks, memory), _in_order(parts, windows), references, shapes),
             mouth_box=_in_order(parts, [part.each(part.box(part.clip.mouth_box)) for part in parts]),
             mouth_region=_in_order(parts, [part.each(part.box(part.clip.mouth_region)) for part in parts]),
             noise_number=_in_order(parts, [part.noise_numbers() for part in parts]),
@@ -229,7 +231,24 @@ class _Part:
 
     def references(self) -> Int[Tensor, "B R"]:
         """Frames that show the same mouth elsewhere."""
+        if self._data.seeing.gallery:
+            return self.each(self._gallery())
         return self._data.seeing.reference_frames(self.clip, self._allowed(), self.frames)
+
+    def _gallery(self) -> Int[Tensor, "G"]:
+        """The same for all samples of a clip, found once."""
+        known = self._data._galleries
+        if self.clip.id not in known:
+            allowed = self._allowed()
+            known[self.clip.id] = mouth_gallery(self.clip.landmarks, allowed, self._data.seeing.gallery)
+        return known[self.clip.id]
+
+    def gallery_landmarks(self) -> Float[Tensor, "B G 68 2"]:
+        """Landmarks of the gallery, px at 256; NaN where a sample must not look."""
+        gallery = self._gallery()
+        landmarks = self.clip.landmarks[gallery]
+        moved = landmarks if self._change is None else self._change.landmarks(landmarks)
+        return self.each(moved).masked_fill(hidden_from(gallery, self.frames)[..., None, None], torch.nan)
 
     def others(self) -> Int[Tensor, "B"]:
         """`other_frame` of each sample, from the frames that are on this side of the split."""

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 PAPER_WIDTH = 64  # channels of the first convolution of the 75 M generator
 CHANNELS = 4  # RGB and heatmap of each frame
 FRAME_CHANNELS = 7  # of the discriminator's input: frame, heatmap, masked frame
+MOST_WARPED = 8  # frames; more only cost
 TEMPORAL_CHANNELS = 15  # of the temporal discriminator's: three frames, their heatmaps, masked frame
 DTYPE = {Precision.float32: torch.float32, Precision.bfloat16: torch.bfloat16}
 UPSAMPLING = {Upsampling.transposed: transposed_convolution, Upsampling.resize: UpsampleConvolution}
@@ -48,7 +49,8 @@ def build_seeing(config: Config) -> Seeing:
     errors = LandmarkErrors(augment.landmark_heard, augment.landmark_bias)
     picture = PictureAugmentation(augment.flip, augment.colour, augment.rotate, augment.zoom, augment.shift)
     return Seeing(
-        references=num_references(config),
+        references=config.renderer.references if config.renderer.output is Output.residual else 0,
+        gallery=config.renderer.gallery if config.renderer.output is Output.warped else 0,
         errors=errors if errors != LandmarkErrors() else None,
         picture=picture if picture != PictureAugmentation() else None,
         seed=config.seed,
@@ -56,8 +58,9 @@ def build_seeing(config: Config) -> Seeing:
 
 
 def num_references(config: Config) -> int:
-    """Reference frames that the generator is shown."""
-    return config.renderer.references if config.renderer.output is Output.residual else 0
+    """Reference frames that the generator is shown; warped ones with their mean before them."""
+    renderer = config.renderer
+    return 0 if renderer.output is Output.image else renderer.references + (renderer.output is Output.warped)
 
 
 def build_renderer(config: Config) -> MouthRenderer:
@@ -72,9 +75,12 @@ def build_renderer(config: Config) -> MouthRenderer:
         convolution=CONVOLUTION[renderer.convolution],
         up_convolution=UPSAMPLING[renderer.upsampling],
         attention=SelfAttention if renderer.attention else None,
-        output=ReferenceOutput(own_channels) if renderer.output is Output.residual else TanhOutput(),
+        output=TanhOutput() if renderer.output is Output.image else ReferenceOutput(own_channels),
     )
-    return (FullFaceRenderer if renderer.full_face else MouthRenderer)(generator, DTYPE[config.trainer.precision])
+    if renderer.full_face:
+        return FullFaceRenderer(generator, DTYPE[config.trainer.precision])
+    warped = renderer.references if renderer.output is Output.warped else 0
+    return MouthRenderer(generator, DTYPE[config.trainer.precision], warped)
 
 
 def generator_learning_rate(config: Config) -> float:
@@ -127,6 +133,10 @@ def check_renderer(config: Config) -> None:
         raise UserError("renderer.adversary_from is a share of the run: give a number from 0 to 1")
     if renderer.output is Output.residual and renderer.references not in (1, 2):
         raise UserError("renderer.references must be 1 (the closed mouth) or 2 (the open one too)")
+    if renderer.output is Output.warped and not 1 <= renderer.references <= min(MOST_WARPED, renderer.gallery):
+        raise UserError(f"renderer.references must be from 1 to {MOST_WARPED}, and at most renderer.gallery")
+    if renderer.output is Output.warped and renderer.full_face:
+        raise UserError("renderer.full_face sees no landmarks of frame t to warp to: renderer.output=image or residual")
     if renderer.full_face and config.task is Task.joint:
         raise UserError("renderer.full_face sees no landmarks of frame t, so speech could not drive it: task=renderer")
     if not 0 <= augment.landmark_heard <= 1 or not 0 <= augment.flip <= 1:

@@ -21,8 +21,10 @@ from model_zoo.functional.compositing import composite_mouth, is_drivable
 from model_zoo.functional.heatmaps import HEATMAP_LANDMARKS
 from model_zoo.functional.masks import box_mask
 from model_zoo.render.mouth_renderer import MouthRenderer
+from model_zoo.render.warped_references import warped_references
 
 RETRIEVAL = "retrieval"  # trivial predictor: the training frame of the same speaker with the nearest landmarks
+WARPED = "warped references"  # no network: the mean of the clip's nearest frames, warped; of runs that show them
 PREVIOUS_FRAME = "previous true frame"  # no predictor at all, for it looks at the answer: the scale of the numbers
 WINDOW = torch.arange(1 - NUM_FRAMES, 1)  # t-6..t
 
@@ -177,5 +179,8 @@ def trivial_clips(shown: ShownClip, retrieval: Retrieval) -> Iterator[TrivialCli
     for row in parts[0]:
         yield TrivialClip(row, torch.cat([part[row] for part in parts]), none)
     yield TrivialClip(RETRIEVAL, torch.where(mask, retrieval.frames(shown), shown.true), none)
+    if shown.batches[0].windows.reference_landmarks is not None:
+        moved = [warped_references(each.windows, each.landmarks[:, -1], each.mouth_box)[:, 0] for each in shown.batches]
+        yield TrivialClip(WARPED, torch.where(mask, torch.cat(moved), shown.true), none)
     before = torch.cat([batch.windows.bank.frames(batch.windows.rows[:, -2]) for batch in shown.batches])
     yield TrivialClip(PREVIOUS_FRAME, torch.where(mask, before, shown.true), shown.frame == 0)

@@ -4,15 +4,15 @@ The windows of a few segments of video overlap, so their frames are kept once, a
 numbers. Whatever is a function of one frame (its place on the device, its heatmap) is done once a frame; what is left
 for a window is to convert seven frames and to fill the box, one pass over its memory on the CPU.
 
-Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, R reference frames, H/W
-pixels of the crop.
+Shape legend: N frames of a bank, M <= N frames that are in windows, B windows, T = 7 frames, R reference frames, of
+which Q are shown, H/W pixels of the crop.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -137,12 +137,15 @@ class FrameWindows:
     Attributes:
         bank: the frames.
         rows: for each window, which of the first M frames of the bank, in order of time.
-        references: for each window, which frames of the bank show the same person elsewhere, unmasked; none by default.
+        references: for each window, which frames of the bank show the same person elsewhere, unmasked; else None.
+        reference_landmarks: of them, px at 256, NaN where the window must not look at the frame; needed where they are
+            chosen and warped by landmarks.
     """
 
     bank: FrameBank
     rows: Int[Tensor, "B T"]
     references: Int[Tensor, "B R"] | None = None
+    reference_landmarks: Float[Tensor, "B R 68 2"] | None = None
 
     @classmethod
     def of(
@@ -161,7 +164,8 @@ class FrameWindows:
         return cls(FrameBank(torch.cat([crops, beside]), landmarks_BTL2.flatten(0, 1)), rows, references)
 
     def _map(self, bank: FrameBank, function: Callable[[Tensor], Tensor]) -> FrameWindows:
-        return FrameWindows(bank, function(self.rows), None if self.references is None else function(self.references))
+        beside = (self.references, self.reference_landmarks)
+        return FrameWindows(bank, function(self.rows), *(None if each is None else function(each) for each in beside))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> FrameWindows:
         """The windows and their bank on a device."""
@@ -177,7 +181,7 @@ class FrameWindows:
 
     def earlier(self, frames: int) -> FrameWindows:
         """The windows that end so many frames before these ones; what lies before them repeats their first frame."""
-        return FrameWindows(self.bank, shifted(self.rows, frames), self.references)
+        return replace(self, rows=shifted(self.rows, frames))
 
     @property
     def num_references(self) -> int:
@@ -200,8 +204,9 @@ class FrameWindows:
         noise_B: Int[Tensor, "B"],
         dtype: torch.dtype,
         heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
-        out: Float[Tensor, "B 4T+3R H W"] | None = None,
-    ) -> Float[Tensor, "B 4T+3R H W"]:
+        out: Float[Tensor, "B 4T+3Q H W"] | None = None,
+        shown_BQ3HW: Float[Tensor, "B Q 3 H W"] | None = None,
+    ) -> Float[Tensor, "B 4T+3Q H W"]:
         """What the generator is fed: T frames whose box is filled with noise, T heatmaps, and the reference frames.
 
         Args:
@@ -209,10 +214,11 @@ class FrameWindows:
             dtype: of the result.
             heatmaps_BTHW: gradients flow through them; None: those of the frames' own landmarks.
             out: where to put it, contiguous; fresh memory costs more than what is done to fill it.
+            shown_BQ3HW: in the place of the reference frames as they are.
         """
         (num_windows, length), size = self.rows.shape, self.bank.size
         if out is None:
-            channels = 4 * length + 3 * self.num_references
+            channels = 4 * length + 3 * (self.num_references if shown_BQ3HW is None else shown_BQ3HW.shape[1])
             out = torch.empty(num_windows, channels, size, size, dtype=dtype, device=self.rows.device)
         assert out.is_contiguous()
         self._write_frames(box_B4, noise_B, out)
@@ -220,8 +226,10 @@ class FrameWindows:
             self._write_heatmaps(out)
         else:
             out[:, 3 * length : 4 * length] = heatmaps_BTHW
-        if self.references is not None:
-            out[:, 4 * length :] = self.bank.frames(self.references).flatten(1, 2)
+        if shown_BQ3HW is None:
+            shown_BQ3HW = self.reference_frames
+        if shown_BQ3HW is not None:
+            out[:, 4 * length :] = shown_BQ3HW.flatten(1, 2)
         return out
 
     def _pick(self, values_N: Float[Tensor, "N ..."], into_BT: Float[Tensor, "B T ..."]) -> None:

@@ -9,6 +9,8 @@ Shape legend: B batch, T = 7 frames, L landmarks, H/W pixels of the run's crop.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -41,7 +43,7 @@ class FullFaceRenderer(MouthRenderer):
             noise_B: numbers of the noise fields that fill the boxes.
             landmarks_BTL2: of t-6..t, px at 256; gradients flow through them. None: the frames' own.
         """
-        size, before = windows.bank.size, FrameWindows(windows.bank, windows.rows[:, :-1], windows.references)
+        size, before = windows.bank.size, replace(windows, rows=windows.rows[:, :-1])
         if landmarks_BTL2 is None:
             landmarks_BTL2 = windows.bank.landmarks[windows.rows]
         heatmaps_BTHW = landmark_heatmap(landmarks_BTL2[:, :-1], size).squeeze(2)

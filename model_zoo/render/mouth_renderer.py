@@ -4,7 +4,8 @@ Seven frames whose mouth box is filled with noise, and the heatmaps of their lan
 box completed comes out. Pixels outside the box are given, so the generated box is pasted into the true frame before
 anything looks at it: losses, discriminator and scores see what a viewer would.
 
-Windows may bring reference frames of the same person along, which are stacked behind the heatmaps.
+Windows may bring reference frames of the same person along, which are stacked behind the heatmaps, as they are or
+warped to the driving landmarks.
 
 Shape legend: B batch, T = 7 frames, L landmarks, H/W pixels of the run's crop.
 """
@@ -21,6 +22,7 @@ from model_zoo.functional.heatmaps import landmark_heatmap
 from model_zoo.functional.masks import box_mask
 from model_zoo.render.frame_windows import FrameWindows
 from model_zoo.render.generator import UNetGenerator
+from model_zoo.render.warped_references import warped_references
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class MouthRenderer(nn.Module):
     Args:
         generator: maps 28 channels (7 RGB, then 7 heatmaps) to RGB, and 3 for each reference frame.
         dtype: arithmetic of the generator; everything around it stays in float32.
+        warped: so many frames of the windows' galleries are warped to the driving landmarks, and their mean is shown
+            before them; 0: reference frames are shown as they are.
     """
 
-    def __init__(self, generator: UNetGenerator, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, generator: UNetGenerator, dtype: torch.dtype = torch.float32, warped: int = 0) -> None:
         super().__init__()
         self.generator = generator.to(memory_format=torch.channels_last)
         self.dtype = dtype
+        self.warped = warped
 
     def forward(
         self,
@@ -68,7 +73,11 @@ class MouthRenderer(nn.Module):
         """
         size = windows.bank.size
         heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
-        stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW)
+        shown_BQ3HW = None
+        if self.warped:
+            driven_BTL2 = windows.bank.landmarks[windows.rows] if landmarks_BTL2 is None else landmarks_BTL2
+            shown_BQ3HW = warped_references(windows, driven_BTL2[:, -1], mouth_box_B4, self.warped)
+        stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW, shown_BQ3HW=shown_BQ3HW)
         generated_B3HW = self.generate(stack)
         real_B3HW = windows.last
         mask_B1HW = box_mask(mouth_box_B4, size).to(real_B3HW.dtype)

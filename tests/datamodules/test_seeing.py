@@ -10,8 +10,18 @@ from datamodules.crop_codec import encode_crop
 from datamodules.manifest import write_manifest
 from datamodules.picture_augmentation import MIRRORED, PictureAugmentation
 from datamodules.sampler import Unit
-from datamodules.seeing import GUARD, STRETCH, LandmarkErrors, Seeing, by_rank, choose_reference
+from datamodules.seeing import (
+    GUARD,
+    STRETCH,
+    LandmarkErrors,
+    Seeing,
+    by_rank,
+    choose_reference,
+    hidden_from,
+    mouth_gallery,
+)
 from datamodules.windows import ClipWindows, Names
+from model_zoo.functional.heatmaps import HEATMAP_LANDMARKS
 from model_zoo.metrics.speech_metrics import inner_lip_gap
 from tests.datamodules.test_clip_store import data, photo, row
 from tests.model_zoo.functional.faces import talking_face
@@ -77,6 +87,42 @@ def test_references_are_the_closed_and_the_open_mouth_away_from_the_window(store
     assert drawn(windows(store, Seeing()), 3).windows.references is None
     with pytest.raises(ValueError, match="references must be"):
         Seeing(references=3)
+
+
+def test_a_gallery_shows_every_shape_of_the_mouth_but_those_around_the_window(store):
+    clip, allowed = store.open("s1/a"), np.arange(FRAMES)
+    gallery = mouth_gallery(clip.landmarks, allowed, 8)
+    shapes = clip.landmarks[:, HEATMAP_LANDMARKS].flatten(1)
+    spread = torch.cdist(shapes, shapes.mean(0, keepdim=True)).amax()
+    assert torch.cdist(shapes, shapes[gallery]).amin(1).max() < spread / 5  # one opening, hence one dimension
+    inside = mouth_gallery(clip.landmarks, allowed[20:60], 8)
+    assert inside.min() >= 20
+    assert inside.max() < 60
+    assert mouth_gallery(clip.landmarks, allowed[:3], 8).unique().tolist() == [0, 1, 2]
+
+    batch = drawn(windows(store, Seeing(gallery=8)), *range(FRAMES))
+    assert batch.windows.references.shape == (FRAMES, 8)
+    away = (gallery - torch.arange(FRAMES)[:, None]).abs()
+    hidden = batch.windows.reference_landmarks.isnan().all((2, 3))
+    assert torch.equal(hidden, away <= GUARD)
+    assert hidden.any()
+    assert torch.equal(batch.windows.reference_landmarks[~hidden], clip.landmarks[gallery.expand(FRAMES, -1)[~hidden]])
+    with pytest.raises(ValueError, match="either"):
+        Seeing(references=1, gallery=8)
+
+
+def test_a_clip_that_is_all_too_near_shows_its_furthest_frame():
+    assert hidden_from(torch.tensor([0, 5, 9]), torch.tensor([1, 40])).tolist() == [[True, True, False], [False] * 3]
+
+
+def test_a_gallery_is_changed_like_the_windows(store):
+    batch = drawn(windows(store, Seeing(gallery=8, picture=PICTURE, seed=1)), *range(STRETCH, STRETCH + 20))
+    pictures = batch.windows.reference_frames
+    assert torch.equal(pictures, batch.frames[:, :1].expand_as(pictures))  # of a clip of one picture
+    still = [0, 16, 36, 45, 30]
+    seen = batch.windows.reference_landmarks[:, :, still]
+    there = seen.isfinite().all((2, 3))
+    assert torch.allclose(seen[there], batch.landmarks[:1, :1, still].expand_as(seen)[there])
 
 
 def test_short_clips_give_the_frame_that_is_furthest_away():
