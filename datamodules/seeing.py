@@ -25,7 +25,6 @@ from model_zoo.metrics.speech_metrics import inner_lip_gap
 
 STRETCH = 64  # frames that share a draw
 MOST_REFERENCES = 2  # the closed mouth, and the widest open one
-GALLERY = 24  # frames of a clip that show its mouth in all its shapes
 _SETTLING = 10  # passes of k-means, after which shapes hardly move
 GUARD = 12  # frames between a window's last frame and its reference: half a second, after which mouths have moved on
 

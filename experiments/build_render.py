@@ -20,6 +20,7 @@ from model_zoo.render.discriminator import PatchDiscriminator
 from model_zoo.render.full_face_renderer import FullFaceRenderer
 from model_zoo.render.generator import UNetGenerator
 from model_zoo.render.layers import (
+    BlendOutput,
     GatedConv2d,
     ReferenceOutput,
     SelfAttention,
@@ -75,12 +76,24 @@ def build_renderer(config: Config) -> MouthRenderer:
         convolution=CONVOLUTION[renderer.convolution],
         up_convolution=UPSAMPLING[renderer.upsampling],
         attention=SelfAttention if renderer.attention else None,
-        output=TanhOutput() if renderer.output is Output.image else ReferenceOutput(own_channels),
+        output=build_output(config, own_channels),
     )
     if renderer.full_face:
         return FullFaceRenderer(generator, DTYPE[config.trainer.precision])
     warped = renderer.references if renderer.output is Output.warped else 0
     return MouthRenderer(generator, DTYPE[config.trainer.precision], warped)
+
+
+def build_output(config: Config, own_channels: int) -> nn.Module:
+    """What the generator's last layer makes; references are stacked behind its own channels."""
+    renderer = config.renderer
+    match renderer.output:
+        case Output.image:
+            return TanhOutput()
+        case Output.residual:
+            return ReferenceOutput(own_channels)
+        case Output.warped:
+            return BlendOutput(own_channels, renderer.references)
 
 
 def generator_learning_rate(config: Config) -> float:

@@ -256,7 +256,7 @@ class RendererConfig:
     attention: bool = False  # self-attention on the 32-px map
     output: Output = Output.image
     references: int = 1  # frames that output=residual shows: 1 (closed mouth) or 2 (open too); output=warped: 1 to 8
-    gallery: int = 24  # frames of each clip among which output=warped chooses
+    gallery: int = 40  # frames of each clip among which output=warped chooses
     full_face: bool = False  # generate the whole of frame t from the six before it (Table 5)
     start: str | None = None  # checkpoint of a renderer or joint run whose generator and discriminators to go on from
     learning_rate: float = 2e-4  # of a generator of width 64; others get 64/width times as much

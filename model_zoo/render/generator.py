@@ -52,7 +52,7 @@ class UNetGenerator(nn.Module):
             `layers.UpsampleConvolution`.
         attention: makes a layer of C channels for the 32-px map on the way up (that of half the crop where this is
             smaller), `layers.SelfAttention`; none by default.
-        output: RGB features and the network's input to the image, `layers.TanhOutput` or `layers.ReferenceOutput`.
+        output: features and the network's input to the image, `layers.TanhOutput`, `ReferenceOutput` or `BlendOutput`.
 
     Raises:
         ValueError: a size or norm that is not offered.
@@ -87,13 +87,13 @@ class UNetGenerator(nn.Module):
         self.up = nn.ModuleList(
             Up(widths[i] + skips[i], widths[i - 1], norm, convolution, up_convolution) for i in levels
         )
-        self.to_rgb = up_convolution(widths[0] + skips[0], 3)
+        self.output = TanhOutput() if output is None else output
+        self.to_rgb = up_convolution(widths[0] + skips[0], self.output.features)
         initialise(self.to_rgb, OUTPUT_GAIN)
         self.attention = nn.ModuleList(nn.Identity() for _ in levels)
         if attention is not None:
             level = int(math.log2(min(ATTENTION_SIZE, size // 2))) - 1  # the first map on the way up has 2 px
             self.attention[level] = attention(widths[depth - 2 - level])
-        self.output = TanhOutput() if output is None else output
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -104,6 +104,8 @@ class SelfAttention(nn.Module):
 class TanhOutput(nn.Module):
     """The whole image from the features: tanh."""
 
+    features = 3  # that the generator's last convolution makes
+
     def forward(self, features: Float[Tensor, "B 3 H W"], _: Tensor) -> Float[Tensor, "B 3 H W"]:
         return features.float().tanh()
 
@@ -118,6 +120,8 @@ class ReferenceOutput(nn.Module):
             7 frames and 7 heatmaps.
     """
 
+    features = 3
+
     def __init__(self, channel: int = 28) -> None:
         super().__init__()
         self.channel = channel
@@ -130,6 +134,35 @@ class ReferenceOutput(nn.Module):
             )
         reference = x[:, self.channel : self.channel + 3].float()
         frame = reference + 2 * features.float().tanh()  # from any value any other can be reached
+        return frame if self.training else frame.clamp(-1, 1)
+
+
+class BlendOutput(nn.Module):
+    """Added to the mean of K warped frames of the same person: shares of what differs in each, and new colours.
+
+    To weigh pictures generalises to people who never trained better than to paint them. It starts as the mean; as in
+    `ReferenceOutput`, the sum is clamped in evaluation alone.
+
+    Args:
+        channel: first of the mean's three RGB channels in the generator's input; the K frames follow.
+        count: K.
+    """
+
+    def __init__(self, channel: int = 28, count: int = 4) -> None:
+        super().__init__()
+        self.channel, self.count = channel, count
+        self.features = 3 + count
+
+    def forward(self, features: Float[Tensor, "B 3+K H W"], x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
+        if not torch.compiler.is_compiling() and x.shape[1] < self.channel + 3 * (self.count + 1):
+            raise ValueError(
+                f"a mean and {self.count} frames are expected in the input from channel {self.channel} on, got "
+                f"{x.shape[1]} channels: stack them behind frames and heatmaps, and raise in_channels"
+            )
+        shown = x[:, self.channel : self.channel + 3 * (self.count + 1)].float().unflatten(1, (self.count + 1, 3))
+        mean, frames = shown[:, 0], shown[:, 1:]
+        colours, shares = features.float().split([3, self.count], dim=1)
+        frame = mean + (shares[:, :, None] * (frames - mean[:, None])).sum(1) + 2 * colours.tanh()
         return frame if self.training else frame.clamp(-1, 1)
 
 

@@ -8,7 +8,7 @@ import torch
 from model_zoo.functional.masks import box_mask
 from model_zoo.render.frame_windows import FrameBank, FrameWindows
 from model_zoo.render.generator import UNetGenerator
-from model_zoo.render.layers import ReferenceOutput
+from model_zoo.render.layers import BlendOutput, ReferenceOutput
 from model_zoo.render.mouth_renderer import MouthRenderer
 from model_zoo.render.warped_references import FIT_NOISE, nearest_references, warped_references
 
@@ -87,6 +87,23 @@ def test_the_driving_landmarks_alone_decide():
     own = renderer(given, BOX, NOISE)
     torch.testing.assert_close(own.frame, renderer(given, BOX, NOISE, given.bank.landmarks[given.rows]).frame)
     assert not torch.allclose(own.frame, first.frame)
+
+
+def test_the_blend_starts_as_the_mean_and_weighs_what_differs():
+    mean, frames = torch.tensor([0.1]), torch.tensor([0.5, -0.2])
+    x = torch.cat([torch.zeros(28), mean.expand(3), frames[:1].expand(3), frames[1:].expand(3)])[None, :, None, None]
+    output = BlendOutput(28, 2)
+    assert output.features == 5
+    features = torch.zeros(1, 5, 1, 1)
+    assert torch.allclose(output(features, x), mean)
+    features[0, :, 0, 0] = torch.tensor([0.0, 0.0, 0.2, 0.5, -1.0])
+    expected = mean + 0.5 * (frames[0] - mean) - (frames[1] - mean) + 2 * torch.tensor([0.0, 0.0, 0.2]).tanh()
+    torch.testing.assert_close(output(features, x)[0, :, 0, 0], expected)
+    features[0, 2] = 9.0
+    assert output(features, x).max() > 1
+    assert output.eval()(features, x).max() == 1
+    with pytest.raises(ValueError, match="raise in_channels"):
+        output(features, x[:, :34])
 
 
 def test_windows_keep_their_gallery():
