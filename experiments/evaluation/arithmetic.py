@@ -47,14 +47,14 @@ def renderers(renderer: MouthRenderer, data: CorpusDataModule) -> Iterator[tuple
     ways: list[tuple[str, Tensor | None]] = [(BFLOAT16, None)]
     device = next(renderer.parameters()).device
     if device.type == "cpu" and multiplies_bytes() and supports(exact.generator):
-        ways.append((INTEGERS, calibration_stacks(data)))
+        ways.append((INTEGERS, calibration_stacks(exact, data)))
     for name, calibration in ways:
         fast = copy.deepcopy(exact)
         fast.generator = _Fast(exact.generator, calibration)  # type: ignore[assignment]
         yield name, fast
 
 
-def calibration_stacks(data: CorpusDataModule) -> Tensor:
+def calibration_stacks(exact: MouthRenderer, data: CorpusDataModule) -> Tensor:
     """Input of the generator for a few training frames, (B, C, H, W)."""
     clips = data.train_clips[:: max(1, len(data.train_clips) // CALIBRATION_CLIPS)][:CALIBRATION_CLIPS]
     if not clips:
@@ -65,5 +65,5 @@ def calibration_stacks(data: CorpusDataModule) -> Tensor:
         for batch in (batches[0], batches[len(batches) // 2]):
             assert isinstance(batch, VideoBatch)
             last = batch.cut(len(batch) - 1, len(batch))
-            stacks.append(last.windows.stack(last.mouth_box, last.noise_number, torch.float32))
+            stacks.append(exact.stack(last.windows, last.mouth_box, last.noise_number))
     return torch.cat(stacks)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from model_zoo.render import int8_kernels as kernels
 from model_zoo.render.generator import Down, UNetGenerator, Up
-from model_zoo.render.layers import ReferenceOutput, TanhOutput
+from model_zoo.render.layers import BlendOutput, ReferenceOutput, TanhOutput
 
 INPUT_SCALE, INPUT_ZERO = 2 / 255, 128  # one grey level
 CHANNEL_BLOCK = 4  # bytes that one VNNI instruction multiplies; the input is padded to a multiple
@@ -67,7 +67,7 @@ class Int8Generator:
     """A trained generator in integers; called as the generator is, on the CPU, without gradients.
 
     Args:
-        generator: without normalisation, and with the default layers; it may add to a reference frame.
+        generator: without normalisation, and with the default layers; it may add to reference frames.
         calibration: example stacks, such as a batch of training frames; 4 or more.
 
     Raises:
@@ -94,10 +94,10 @@ class Int8Generator:
 
 
 def supports(generator: nn.Module) -> bool:
-    """Whether a generator has the default layers alone; it may add to a reference frame."""
+    """Whether a generator has the default layers alone; it may add to reference frames."""
     return (
         isinstance(generator, UNetGenerator)
-        and isinstance(generator.output, TanhOutput | ReferenceOutput)
+        and isinstance(generator.output, TanhOutput | ReferenceOutput | BlendOutput)
         and isinstance(generator.to_rgb, nn.ConvTranspose2d)
         and all(isinstance(layer, nn.Identity) for layer in generator.attention)
         and all(isinstance(level.norm, nn.Identity) for level in [*generator.down, *generator.up])
@@ -196,9 +196,9 @@ class _Workspace:
             x = self.joined[len(self.up) - 1 - i]
             values, residual = level.values.reshape(len(between), -1), _halves(level.second(level.between))
             share(kernels.activate_sum, len(values), values, residual, factors[f"up{i}"], _pixels(x))
-        phases = self.to_rgb(x).unflatten(1, (2, 2, 3))  # (B, 2, 2, 3, H/2 + 1, W/2 + 1)
-        half = self.size // 2
-        features = torch.empty(self.batch, 3, self.size, self.size)
+        count, half = self.output.features, self.size // 2
+        phases = self.to_rgb(x).unflatten(1, (2, 2, count))  # (B, 2, 2, count, H/2 + 1, W/2 + 1)
+        features = torch.empty(self.batch, count, self.size, self.size)
         for a in range(2):
             for b in range(2):
                 features[:, :, a::2, b::2] = phases[:, a, b, :, a : a + half, b : b + half]

@@ -73,11 +73,7 @@ class MouthRenderer(nn.Module):
         """
         size = windows.bank.size
         heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
-        shown_BQ3HW = None
-        if self.warped:
-            driven_BTL2 = windows.bank.landmarks[windows.rows] if landmarks_BTL2 is None else landmarks_BTL2
-            shown_BQ3HW = warped_references(windows, driven_BTL2[:, -1], mouth_box_B4, self.warped)
-        stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW, shown_BQ3HW=shown_BQ3HW)
+        stack = self.stack(windows, mouth_box_B4, noise_B, landmarks_BTL2, heatmaps_BTHW)
         generated_B3HW = self.generate(stack)
         real_B3HW = windows.last
         mask_B1HW = box_mask(mouth_box_B4, size).to(real_B3HW.dtype)
@@ -87,6 +83,21 @@ class MouthRenderer(nn.Module):
         else:
             heatmap_B1HW = heatmaps_BTHW[:, -1:]
         return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW)
+
+    def stack(
+        self,
+        windows: FrameWindows,
+        mouth_box_B4: Float[Tensor, "B 4"],
+        noise_B: Int[Tensor, "B"],
+        landmarks_BTL2: Float[Tensor, "B T 68 2"] | None = None,
+        heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """What the generator is fed; arguments as `forward`, and the heatmaps of the landmarks where they are given."""
+        shown_BQ3HW = None
+        if self.warped:
+            driven_BTL2 = windows.bank.landmarks[windows.rows] if landmarks_BTL2 is None else landmarks_BTL2
+            shown_BQ3HW = warped_references(windows, driven_BTL2[:, -1], mouth_box_B4, self.warped)
+        return windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW, shown_BQ3HW=shown_BQ3HW)
 
     def generate(self, stack_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
         """What the generator makes of its input, float32."""

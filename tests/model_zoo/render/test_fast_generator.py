@@ -9,7 +9,7 @@ from model_zoo.render.int8_generator import Int8Generator, _phases
 from model_zoo.render.layers import GatedConv2d
 
 from ..golden import wave
-from .trained import smooth_stacks, trained_generator, with_reference
+from .trained import smooth_stacks, trained_generator, with_references
 
 SIZE = 32
 # Older CPUs sum pairs of products in 16 bits, which saturate.
@@ -33,13 +33,13 @@ def test_integers_lose_little_of_a_trained_generator(generator):
 
 
 @multiplies_bytes
-def test_integers_add_to_a_reference_frame():
-    generator = trained_generator(SIZE, width=8, steps=40, reference=True)
-    stacks, _ = smooth_stacks(8, SIZE, seed=1)
-    calibration, _ = smooth_stacks(8, SIZE, seed=2)
-    fast = fast_generator(generator, with_reference(calibration))
+@pytest.mark.parametrize("references", [1, 4])
+def test_integers_add_to_reference_frames(references):
+    generator = trained_generator(SIZE, width=8, steps=40, references=references)
+    stacks, calibration = (with_references(smooth_stacks(8, SIZE, seed=seed)[0], references) for seed in (1, 2))
+    fast = fast_generator(generator, calibration)
     assert isinstance(fast, Int8Generator)
-    assert psnr(fast(with_reference(stacks)), generator(with_reference(stacks))).mean() > 38
+    assert psnr(fast(stacks), generator(stacks)).mean() > 38
 
 
 @multiplies_bytes

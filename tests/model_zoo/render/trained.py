@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from model_zoo.render.generator import UNetGenerator
-from model_zoo.render.layers import ReferenceOutput
+from model_zoo.render.layers import BlendOutput, ReferenceOutput, TanhOutput
 
 
 def smooth_stacks(batch: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,22 +22,21 @@ def smooth_stacks(batch: int, size: int, seed: int) -> tuple[torch.Tensor, torch
     return torch.cat([frames.flatten(1, 2), heatmaps], 1), true
 
 
-def with_reference(stacks: torch.Tensor) -> torch.Tensor:
-    """The same stacks with the first frame once more behind them."""
-    return torch.cat([stacks, stacks[:, :3]], 1)
+def with_references(stacks: torch.Tensor, count: int) -> torch.Tensor:
+    """The same stacks with their first frames once more behind them."""
+    return torch.cat([stacks, stacks[:, : 3 * count]], 1)
 
 
-def trained_generator(size: int, width: int, steps: int, reference: bool = False) -> UNetGenerator:
-    """Trained by L1 for some steps of four samples, frozen; adds to a reference frame if asked for."""
+def trained_generator(size: int, width: int, steps: int, references: int = 0) -> UNetGenerator:
+    """Trained by L1 for some steps of four samples, frozen; adds to one reference frame, or to the mean of several."""
     torch.manual_seed(0)
-    network = (
-        UNetGenerator(31, size, width, output=ReferenceOutput(28)) if reference else UNetGenerator(28, size, width)
-    )
+    output = [TanhOutput(), ReferenceOutput(28)][references] if references < 2 else BlendOutput(28, references - 1)
+    network = UNetGenerator(28 + 3 * references, size, width, output=output)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, steps)
     for step in range(steps):
         stacks, true = smooth_stacks(4, size, seed=1000 + step)
-        loss = (network(with_reference(stacks) if reference else stacks) - true).abs().mean()
+        loss = (network(with_references(stacks, references)) - true).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
