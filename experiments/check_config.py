@@ -21,6 +21,8 @@ def check_config(config: Config) -> None:
     speech = config.loss.speech
     if config.task is Task.audio_to_expression and speech.expression == speech.shape == 0:
         raise UserError("no loss is left to train: give loss.speech.expression or loss.speech.shape a weight")
+    if not 0 <= speech.norm_warmup <= 1:
+        raise UserError("loss.speech.norm_warmup is a share of the run: give a number from 0 to 1")
     if config.task is Task.audio_to_expression and speech.velocity > 0 and config.audio.frames < 2:
         raise UserError("loss.speech.velocity needs several frames a sample: set audio.frames=5, or train jointly")
     check_audio(config)

@@ -51,6 +51,7 @@ class SpeechLossWeights:
     velocity: float = 0.0  # change of expression from frame to frame; needs audio.frames > 1 or a joint experiment
     silence: float = 0.0  # lips apart where nobody speaks, px at 256; not in the paper
     identity: float = 0.0  # how far x' depends on the speaker; not in the paper
+    norm_warmup: float = 0.0  # share of the run over which the weight of `norm` rises from 0
 
 
 class SpeechObjective(nn.Module):
@@ -60,6 +61,10 @@ class SpeechObjective(nn.Module):
         face: projects expressions to landmarks.
         speaker_network: frozen judge of Eq. 2, or None where it has nothing to judge.
         weights: of each term.
+
+    Attributes:
+        weights: of each term, once `norm` has its full weight.
+        norm_warmup: share of the run over which it rises, linearly.
     """
 
     def __init__(self, face: MorphableFace, speaker_network: VGGVox | None, weights: SpeechLossWeights) -> None:
@@ -67,6 +72,7 @@ class SpeechObjective(nn.Module):
         self.face = face.requires_grad_(False)
         self.speaker_network = speaker_network.requires_grad_(False).eval() if speaker_network is not None else None
         self.weights = asdict(weights)
+        self.norm_warmup = self.weights.pop("norm_warmup")
         if self.speaker_network is None:
             self.weights["norm"] = 0.0
         energy = face.mouth_expression_energy()
@@ -111,6 +117,16 @@ class SpeechObjective(nn.Module):
             terms["silence"] = silence_loss(gap, closed.flatten(), batch.silent.flatten())
         return terms
 
+    def total(self, terms: dict[str, Tensor], progress: float) -> Tensor:
+        """Weighted sum of the terms.
+
+        Args:
+            terms: unweighted, one at least.
+            progress: share of the run that is done; at first ID removal learns what helps expressions alone.
+        """
+        risen = min(1.0, progress / self.norm_warmup) if self.norm_warmup > 0 else 1.0
+        return weighted_sum(terms, self.weights | {"norm": risen * self.weights["norm"]})
+
     def scores(self, batch: SpeechBatch, expression_BTE: Tensor) -> dict[str, Tensor]:
         """Eq. 5 of the last frame of each sample: raw E_exp, over the modes that move the mouth, and E_ldmk."""
         expression, truth = expression_BTE[:, -1], batch.expression[:, -1]
@@ -150,7 +166,7 @@ class AudioToExpressionModule(TalkinModule):
         if self.logs_now:
             self.log_terms("train", {f"loss_{name}": value for name, value in terms.items()}, len(batch.clip))
             log_speech_scores(self, "train", batch, output.expression.detach())
-        return weighted_sum(terms, self.objective.weights)
+        return self.objective.total(terms, self.progress)
 
     def _evaluate(self, batch: SpeechBatch) -> None:
         output = self.speech(batch.mfcc, batch.expression.shape[1], batch.utterance)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datamodules.batch import SpeechBatch
 from lightning_modules.audio_to_expression import CLIP_MEAN_MOUTH, MEAN_MOUTH, OURS, SpeechObjective
-from lightning_modules.base import TalkinModule, weighted_sum
+from lightning_modules.base import TalkinModule
 from model_zoo.audio.speech_to_expression import SpeechToExpression
 from model_zoo.face.morphable import MorphableFace
 from model_zoo.functional.camera import project
@@ -77,7 +77,7 @@ class AudioToLandmarkModule(TalkinModule):
             logged: dict[str, Tensor | float] = {f"loss_{name}": value for name, value in terms.items()}
             logged["E_ldmk"] = landmark_error(mouth[:, -1].detach(), batch.landmarks[:, -1, MOUTH])
             self.log_terms("train", logged, len(batch.clip))
-        return weighted_sum(terms, self.objective.weights)
+        return self.objective.total(terms, self.progress)
 
     def _evaluate(self, batch: SpeechBatch) -> None:
         output = self.speech(batch.mfcc, batch.expression.shape[1], batch.utterance)

@@ -18,7 +18,6 @@ from lightning_modules.audio_to_expression import (
     log_speech_scores,
     update_trivial_speech_scores,
 )
-from lightning_modules.base import weighted_sum
 from lightning_modules.render_objective import RenderObjective
 from lightning_modules.renderer import (
     COMPOSITED,
@@ -107,7 +106,7 @@ class JointModule(AdversarialModule):
         driven = torch.where(forced[:, None, None, None], batch.video.landmarks, predicted)
         rendering = self.draw(batch, driven)
         heard = self.objective.terms(batch.speech, output, predicted)
-        extra = weighted_sum(heard, self.objective.weights) if heard else None
+        extra = self.objective.total(heard, self.progress) if heard else None
         terms = self.adversarial_step(self.shown(rendering, batch.video, driven), batch.video, extra)
         if logs_now:
             self.log_batch(terms | heard, batch.video, rendering)

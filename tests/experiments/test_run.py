@@ -52,7 +52,7 @@ def configure(name: str, corpora: Path, output: Path, *more: str) -> Config:
             "data.consent=synthetic",
             "data.consent_reference=made by the tests",
             *(["data.test_speakers=[s4]"] if "unseen" in name else []),
-            *(["data.train_minutes=0.04", "data.speakers=[p1]"] if name in MINUTES else []),
+            *(["data.train_minutes=0.04", "data.speakers=[p1]", "trainer.max_steps=2"] if name in MINUTES else []),
             *(["renderer.adversary_from=0.5"] if name == "grid_renderer_best" else []),  # of 2 steps
             *more,
         ]
@@ -69,7 +69,7 @@ def finished(corpora, tmp_path_factory):
         more = []
         if name == "collected_adapt":
             start = folder("collected_minutes") / "checkpoints" / "last.ckpt"
-            more = [f"renderer.start={start}", "trainer.max_steps=2"]
+            more = [f"renderer.start={start}"]
         return run(configure(name, corpora, tmp_path_factory.mktemp(name), *more))
 
     return folder
@@ -81,6 +81,7 @@ def test_every_experiment_runs(name, finished):
     assert folder.parent.name == name
     results = json.loads((folder / "results.json").read_text())
     assert results["clips"] > 0
+    assert results["steps"] == 2
     for row in results["rows"].values():
         for column, score in row.items():
             assert score["mean"] == score["mean"], column
