@@ -23,10 +23,19 @@ def store(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(store, tmp_path_factory) -> Path:
+    return untrained(tmp_path_factory.mktemp("runs"), "grid_renderer", store)
+
+
+@pytest.fixture(scope="session")
+def warped_run(store, tmp_path_factory) -> Path:
+    return untrained(tmp_path_factory.mktemp("runs"), "grid_renderer_warped", store)
+
+
+def untrained(folder: Path, experiment: str, store: Path) -> Path:
     """A renderer run with the weights that it started from."""
     register()
-    folder = tmp_path_factory.mktemp("runs") / "grid_renderer" / "20200101-000000"
-    names = ["+exp=grid_renderer", "scale=smoke", f"data.store={store}", "trainer.precision=float32"]
+    folder = folder / experiment / "20200101-000000"
+    names = [f"+exp={experiment}", "scale=smoke", f"data.store={store}", "trainer.precision=float32"]
     config = OmegaConf.to_object(check_overrides([*names, "trainer.progress=false", "data.batch_workers=0"]))
     path = LastCheckpoint(folder / "checkpoints", 1).path
     path.parent.mkdir(parents=True)

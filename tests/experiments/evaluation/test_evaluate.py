@@ -81,6 +81,14 @@ def test_faster_arithmetic_is_compared_with_float32(run, tmp_path):
         assert (row["PSNR_mouth"]["mean"] == own) == (name == "float32")
 
 
+def test_warped_references_without_a_network_are_a_row(warped_run, tmp_path):
+    results = evaluate(options(warped_run, "--swap", "--arithmetic", "--samples=1", f"--out={tmp_path}"), QUIET)
+    rows = results["rows"]
+    assert rows["warped references"]["PSNR_mouth"]["n"] == results["clips"]
+    assert {"generator in float32", "generator in bfloat16"} <= rows.keys()
+    assert set(results["swap"]) == {"generator", "composited", "true frames"}
+
+
 def test_what_was_trained_on_is_not_evaluated(run, store, tmp_path):
     results = evaluate(options(run, f"--store={store}", "--samples=0", f"--out={tmp_path}"), QUIET)
     own = evaluate(options(run, "--samples=0", f"--out={tmp_path}"), QUIET)
