@@ -103,9 +103,9 @@ def _structure(image: np.ndarray) -> np.ndarray:
 
 def _difference_at_rest(first: np.ndarray, second: np.ndarray) -> float:
     """As `difference`, once the first picture has been shifted and turned onto the second; inf if it cannot be."""
-    warp = np.eye(2, 3, dtype=np.float32)
+    warp, everywhere = np.eye(2, 3, dtype=np.float32), np.ones(first.shape, np.uint8)
     try:
-        _, warp = cv2.findTransformECC(second, first, warp, cv2.MOTION_EUCLIDEAN, _SEARCH, None, 5)
+        _, warp = cv2.findTransformECC(second, first, warp, cv2.MOTION_EUCLIDEAN, _SEARCH, everywhere, 5)
     except cv2.error:  # nothing in common, or nothing to see in one of them
         return np.inf
     height, width = first.shape

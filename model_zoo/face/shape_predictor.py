@@ -122,7 +122,7 @@ def _descend(
 
 
 @_compile
-def _turn(mean: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
+def _turn(mean: np.ndarray, shape: np.ndarray) -> tuple[np.float32, np.float32]:
     """Scale and rotation that take the mean shape to another: scale times cosine, scale times sine."""
     centre_x, centre_y = mean[:, 0].mean(), mean[:, 1].mean()
     along, across, square = np.float32(0), np.float32(0), np.float32(0)
