@@ -31,12 +31,13 @@ PACKAGES = (
 
 
 def experiment_folder(config: Config) -> Path:
-    """Folder of all runs of an experiment, made if missing.
+    """Folder of all runs of an experiment, made if missing; those on the built-in corpora have one of their own.
 
     Raises:
         UserError: it can't be written.
     """
-    name = f"{config.name}_synthetic" if config.data.root is None else config.name
+    is_built_in = config.data.root is None and config.data.store is None
+    name = f"{config.name}_synthetic" if is_built_in else config.name
     folder = Path(config.output).expanduser() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
