@@ -13,6 +13,7 @@ import io
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from experiments.evaluation.clips import (
     ShownClip,
     TrivialClip,
     draw_clip,
+    network_shares,
     trivial_clips,
 )
 from experiments.evaluation.opened import Opened, check_task, open_run
@@ -125,12 +127,17 @@ def evaluate(options: Options, console: Console) -> dict:
     swap = SwapScores(opened.trained.face, mean) if options.swap else None
     others = list(arithmetic.renderers(renderer, opened.trained.data)) if options.arithmetic else []
     partner = partners(opened.clips, options.seed)
+    believed: dict[str, float] = {}
     frames = flagged = 0
     for number, clip_id in enumerate(track(opened.clips, "evaluating", console=Console(stderr=True), transient=True)):
         shown = ShownClip.read(opened.data, clip_id, options.frames)
-        drawn = {TRUE: draw_clip(renderer, shown, shown.clip.landmarks)}
+        shares = network_shares(renderer, shown)
+        if shares is not None:
+            believed[clip_id] = float(shares.mean())
+        drawn = {TRUE: draw_clip(renderer, shown, shown.clip.landmarks, shares)}
         if opened.speech is not None:
-            drawn[PREDICTED] = draw_clip(renderer, shown, opened.predicted(shown.clip, int(shown.frame[-1]) + 1))
+            predicted = opened.predicted(shown.clip, int(shown.frame[-1]) + 1)
+            drawn[PREDICTED] = draw_clip(renderer, shown, predicted, shares)
         frames, flagged = frames + len(shown), flagged + int(drawn[TRUE].flagged.sum())
         trivial = list(trivial_clips(shown, retrieval))
         _score(board, shown, drawn, trivial, config.renderer.full_face)
@@ -139,11 +146,11 @@ def evaluate(options: Options, console: Console) -> dict:
         if number < options.samples:
             _show(shown, drawn, trivial, options.folder)
         for name, other_renderer in others:
-            each = draw_clip(other_renderer, shown, shown.clip.landmarks)
+            each = draw_clip(other_renderer, shown, shown.clip.landmarks, shares)
             board.add(f"{GENERATOR} in {name}", shown, each.generated, shown.mask(shown.box), each.flagged)
         if swap is not None:
             other = opened.data.store.open(partner[clip_id])
-            swap.add(shown, other, lambda face, landmarks: draw_clip(renderer, face, landmarks))
+            swap.add(shown, other, partial(draw_clip, renderer, shares=shares))
     results = {
         "name": f"{options.run.resolve().parent.name}/{options.run.resolve().name}",
         "task": config.task.value,
@@ -161,6 +168,7 @@ def evaluate(options: Options, console: Console) -> dict:
         "rows": board.rows(),
         "swap": swap.results() if swap is not None else None,
         "gap": options.gap,
+        "network_share": believed,  # of what the generator adds to warped references, a mean for each clip
     }
     write(results, options.folder)
     show(results, console)

@@ -20,6 +20,7 @@ from lightning_modules.renderer import trivial_frames
 from model_zoo.functional.compositing import composite_mouth, is_drivable
 from model_zoo.functional.heatmaps import HEATMAP_LANDMARKS
 from model_zoo.functional.masks import box_mask
+from model_zoo.functional.network_share import crosswise_shares
 from model_zoo.render.mouth_renderer import MouthRenderer
 from model_zoo.render.warped_references import warped_references
 
@@ -105,10 +106,39 @@ class DrawnClip(NamedTuple):
 
 
 @torch.inference_mode()
-def draw_clip(renderer: MouthRenderer, shown: ShownClip, driven: Float[Tensor, "N 68 2"]) -> DrawnClip:
+def network_shares(renderer: MouthRenderer, shown: ShownClip) -> Float[Tensor, "T"] | None:
+    """How much of what the generator adds to warped frames is believed on each frame, told by the clip's other half.
+
+    None where the generator adds to nothing that could stand alone.
+    """
+    device = next(renderer.parameters()).device
+    bases, frames = [], []
+    for batch in shown.batches:
+        there = batch.to(device)
+        rendering = renderer(there.windows, there.mouth_box, there.noise_number, there.landmarks)
+        if rendering.base is None:
+            return None
+        bases.append(rendering.base.cpu())
+        frames.append(rendering.frame.cpu())
+    return crosswise_shares(shown.true, torch.cat(bases), torch.cat(frames), shown.mask(shown.region))
+
+
+@torch.inference_mode()
+def draw_clip(
+    renderer: MouthRenderer,
+    shown: ShownClip,
+    driven: Float[Tensor, "N 68 2"],
+    shares: Float[Tensor, "T"] | None = None,
+) -> DrawnClip:
     """Render the shown frames from landmarks of the whole clip, px at 256.
 
     A frame whose window of landmarks is not finite, or whose mouth leaves the mouth box, is flagged.
+
+    Args:
+        renderer: in evaluation mode.
+        shown: whose face it is.
+        driven: what its mouth does.
+        shares: how much of what the generator adds to its base is believed on each frame; None: all.
     """
     device = next(renderer.parameters()).device
     windows = driven[(shown.frame[:, None] + WINDOW).clamp_min(0)]
@@ -117,7 +147,12 @@ def draw_clip(renderer: MouthRenderer, shown: ShownClip, driven: Float[Tensor, "
     parts, start = [], 0
     for batch in shown.batches:
         there, part = batch.to(device), windows[start : start + len(batch)].to(device)
-        parts.append(renderer(there.windows, there.mouth_box, there.noise_number, part).frame.cpu())
+        rendering = renderer(there.windows, there.mouth_box, there.noise_number, part)
+        frame = rendering.frame
+        if shares is not None and rendering.base is not None:
+            share = shares[start : start + len(batch), None, None, None].to(frame)
+            frame = torch.lerp(rendering.base, frame, share)
+        parts.append(frame.cpu())
         start += len(batch)
     generated = torch.cat(parts)
     current = windows[:, -1].masked_fill(bad[:, None, None], torch.nan)

@@ -47,6 +47,13 @@ def show(results: dict, console: Console) -> None:
             table.add_section()
             table.add_row("paper, its data", *(str(paper.get(column, "")) for column in columns), style="dim")
         console.print(table)
+    if shares := results["network_share"]:
+        believed = np.array([*shares.values()])
+        console.print(
+            f"of what the generator adds to warped references {believed.mean():.2f} is believed "
+            f"({believed.min():.2f} to {believed.max():.2f} over clips)",
+            highlight=False,
+        )
     if results["flagged"]:
         console.print(f"{results['flagged']} frames were flagged and score nothing", highlight=False)
     if results["unavailable"]:

@@ -33,11 +33,13 @@ class Rendering:
         frame: the true frame with the generated mouth box, in [-1, 1].
         mask: 1 inside the mouth box, 0 outside.
         heatmap: of the landmarks that drove it, in [0, 1].
+        base: the true frame with what the generator added to in its box, where that is the mean of warped frames.
     """
 
     frame: Float[Tensor, "B 3 H W"]
     mask: Float[Tensor, "B 1 H W"]
     heatmap: Float[Tensor, "B 1 H W"]
+    base: Float[Tensor, "B 3 H W"] | None = None
 
 
 class MouthRenderer(nn.Module):
@@ -73,31 +75,37 @@ class MouthRenderer(nn.Module):
         """
         size = windows.bank.size
         heatmaps_BTHW = None if landmarks_BTL2 is None else landmark_heatmap(landmarks_BTL2, size).squeeze(2)
-        stack = self.stack(windows, mouth_box_B4, noise_B, landmarks_BTL2, heatmaps_BTHW)
+        shown_BQ3HW = self.shown(windows, mouth_box_B4, landmarks_BTL2)
+        stack = windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW, shown_BQ3HW=shown_BQ3HW)
         generated_B3HW = self.generate(stack)
         real_B3HW = windows.last
         mask_B1HW = box_mask(mouth_box_B4, size).to(real_B3HW.dtype)
         frame_B3HW = torch.lerp(real_B3HW, generated_B3HW, mask_B1HW)
+        base_B3HW = None if shown_BQ3HW is None else torch.lerp(real_B3HW, shown_BQ3HW[:, 0], mask_B1HW)
         if heatmaps_BTHW is None:  # not that of the stack, which may be rounded
             heatmap_B1HW = landmark_heatmap(windows.bank.landmarks[windows.rows[:, -1]], size)
         else:
             heatmap_B1HW = heatmaps_BTHW[:, -1:]
-        return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW)
+        return Rendering(frame_B3HW, mask_B1HW, heatmap_B1HW, base_B3HW)
 
-    def stack(
+    def shown(
         self,
         windows: FrameWindows,
         mouth_box_B4: Float[Tensor, "B 4"],
-        noise_B: Int[Tensor, "B"],
         landmarks_BTL2: Float[Tensor, "B T 68 2"] | None = None,
-        heatmaps_BTHW: Float[Tensor, "B T H W"] | None = None,
+    ) -> Float[Tensor, "B Q 3 H W"] | None:
+        """What stands in the place of the reference frames: the warped ones and their mean; None: they as they are."""
+        if not self.warped:
+            return None
+        driven_BTL2 = windows.bank.landmarks[windows.rows] if landmarks_BTL2 is None else landmarks_BTL2
+        return warped_references(windows, driven_BTL2[:, -1], mouth_box_B4, self.warped)
+
+    def stack(
+        self, windows: FrameWindows, mouth_box_B4: Float[Tensor, "B 4"], noise_B: Int[Tensor, "B"]
     ) -> Float[Tensor, "B C H W"]:
-        """What the generator is fed; arguments as `forward`, and the heatmaps of the landmarks where they are given."""
-        shown_BQ3HW = None
-        if self.warped:
-            driven_BTL2 = windows.bank.landmarks[windows.rows] if landmarks_BTL2 is None else landmarks_BTL2
-            shown_BQ3HW = warped_references(windows, driven_BTL2[:, -1], mouth_box_B4, self.warped)
-        return windows.stack(mouth_box_B4, noise_B, self.dtype, heatmaps_BTHW, shown_BQ3HW=shown_BQ3HW)
+        """What the generator is fed from the frames' own landmarks; arguments as `forward`."""
+        shown_BQ3HW = self.shown(windows, mouth_box_B4)
+        return windows.stack(mouth_box_B4, noise_B, self.dtype, shown_BQ3HW=shown_BQ3HW)
 
     def generate(self, stack_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
         """What the generator makes of its input, float32."""

@@ -8,6 +8,7 @@ from experiments.evaluation.clips import (
     Retrieval,
     ShownClip,
     draw_clip,
+    network_shares,
     trivial_clips,
 )
 from experiments.evaluation.opened import open_run
@@ -48,6 +49,28 @@ def test_each_frame_is_driven_by_its_own_seven(shown):
     for t in (0, 3, 11):
         expected = driven[[max(0, t - k) for k in range(6, -1, -1)]]
         torch.testing.assert_close(given[t], expected)
+
+
+class Adder(torch.nn.Module):
+    """A renderer that adds light to a base that is the truth, in the mouth box."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added = torch.nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, windows, box, noise, landmarks):
+        mask = box_mask(box, windows.bank.size).float()
+        return Rendering(windows.last + self.added * mask, mask, mask, windows.last)
+
+
+def test_what_a_network_adds_in_vain_is_not_believed(shown):
+    assert network_shares(Painter(), shown) is None
+    shares = network_shares(Adder(), shown)
+    assert shares.tolist() == [0] * len(shown)
+    inside = shown.mask(shown.box).expand_as(shown.true)
+    for given, added in ((shares, 0.0), (None, 0.3), (torch.full((len(shown),), 0.5), 0.15)):
+        drawn = draw_clip(Adder(), shown, shown.clip.landmarks, given)
+        assert ((drawn.generated - shown.true)[inside] - added).abs().max() < 1e-5
 
 
 def test_a_perfect_renderer_scores_as_the_truth(shown):

@@ -85,6 +85,8 @@ def test_warped_references_without_a_network_are_a_row(warped_run, tmp_path):
     results = evaluate(options(warped_run, "--swap", "--arithmetic", "--samples=1", f"--out={tmp_path}"), QUIET)
     rows = results["rows"]
     assert rows["warped references"]["PSNR_mouth"]["n"] == results["clips"]
+    assert all(0 <= share <= 1 for share in results["network_share"].values())
+    assert len(results["network_share"]) == results["clips"]
     assert {"generator in float32", "generator in bfloat16"} <= rows.keys()
     assert set(results["swap"]) == {"generator", "composited", "true frames"}
 

@@ -82,6 +82,7 @@ def test_the_driving_landmarks_alone_decide():
     inside = first.mask.bool().expand(-1, 3, -1, -1)
     base = warped_references(given, driven[:, -1], BOX, 2)[:, 0]
     assert (first.frame - base)[inside].abs().mean() < 0.3  # untrained
+    assert torch.equal(first.base, torch.where(inside, base, given.last))
     moved = replace(given, bank=FrameBank(given.bank.crops, given.bank.landmarks + 5))
     torch.testing.assert_close(renderer(moved, BOX, NOISE, driven).frame, first.frame)
     own = renderer(given, BOX, NOISE)
