@@ -135,5 +135,6 @@ class JointModule(AdversarialModule):
                 {"params": list(self.renderer.parameters()), "lr": self.learning_rate},
             ],
             betas=(0.5, 0.999),
+            fused=True,  # one pass over the weights
         )
         return [main, *discriminator_optimizers(self.render, self.discriminator_learning_rate)]

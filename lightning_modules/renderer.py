@@ -158,7 +158,7 @@ class RendererModule(AdversarialModule):
         renderer: the generator with its input and output.
         render: losses and discriminator.
         num_clips: clips of the evaluation set.
-        learning_rate, discriminator_learning_rate: of Adam, β = (0.5, 0.999).
+        learning_rate, discriminator_learning_rate: of Adam, β = (0.5, 0.999); fused, in one pass over the weights.
     """
 
     rows: ClassVar[dict[Row, list[Column]]] = RENDER_ROWS
@@ -209,7 +209,8 @@ class RendererModule(AdversarialModule):
         self.score(batch)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = [torch.optim.Adam(self.renderer.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))]
+        parameters = self.renderer.parameters()
+        optimizers = [torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.5, 0.999), fused=True)]
         return optimizers + discriminator_optimizers(self.render, self.discriminator_learning_rate)
 
 
@@ -218,7 +219,7 @@ def discriminator_optimizers(render: RenderObjective, learning_rate: float) -> l
     if not render.is_adversarial:
         return []
     parameters = [parameter for judge in render.discriminators() for parameter in judge.parameters()]
-    return [torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999))]
+    return [torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), fused=True)]
 
 
 def composite(batch: VideoBatch, rendering: Rendering, driven: Tensor) -> Tensor:
