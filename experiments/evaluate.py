@@ -139,7 +139,7 @@ def evaluate(options: Options, console: Console) -> dict:
             predicted = opened.predicted(shown.clip, int(shown.frame[-1]) + 1)
             drawn[PREDICTED] = draw_clip(renderer, shown, predicted, shares)
         frames, flagged = frames + len(shown), flagged + int(drawn[TRUE].flagged.sum())
-        trivial = list(trivial_clips(shown, retrieval))
+        trivial = list(trivial_clips(shown, retrieval, renderer.warped))
         _score(board, shown, drawn, trivial, config.renderer.full_face)
         if not config.renderer.full_face:
             _full_frame(board, opened, shown, drawn, options.folder if number < options.samples else None)

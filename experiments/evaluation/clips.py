@@ -207,15 +207,16 @@ class TrivialClip(NamedTuple):
     missing: Bool[Tensor, "T"]
 
 
-def trivial_clips(shown: ShownClip, retrieval: Retrieval) -> Iterator[TrivialClip]:
-    """The trivial predictors, one after the other."""
+def trivial_clips(shown: ShownClip, retrieval: Retrieval, warped: int = 0) -> Iterator[TrivialClip]:
+    """The trivial predictors, one after the other; with the mean of so many warped references, where there are any."""
     parts = [trivial_frames(batch) for batch in shown.batches]
     mask, none = shown.mask(shown.box), torch.zeros(len(shown), dtype=torch.bool)
     for row in parts[0]:
         yield TrivialClip(row, torch.cat([part[row] for part in parts]), none)
     yield TrivialClip(RETRIEVAL, torch.where(mask, retrieval.frames(shown), shown.true), none)
-    if shown.batches[0].windows.reference_landmarks is not None:
-        moved = [warped_references(each.windows, each.landmarks[:, -1], each.mouth_box)[:, 0] for each in shown.batches]
+    if warped:
+        given = [(each.windows, each.landmarks[:, -1], each.mouth_box) for each in shown.batches]
+        moved = [warped_references(*each, warped)[:, 0] for each in given]
         yield TrivialClip(WARPED, torch.where(mask, torch.cat(moved), shown.true), none)
     before = torch.cat([batch.windows.bank.frames(batch.windows.rows[:, -2]) for batch in shown.batches])
     yield TrivialClip(PREVIOUS_FRAME, torch.where(mask, before, shown.true), shown.frame == 0)

@@ -140,8 +140,7 @@ class ReferenceOutput(nn.Module):
 class BlendOutput(nn.Module):
     """Added to the mean of K warped frames of the same person: shares of what differs in each, and new colours.
 
-    To weigh pictures generalises to people who never trained better than to paint them. It starts as the mean; as in
-    `ReferenceOutput`, the sum is clamped in evaluation alone.
+    Nearly the mean at the start; as in `ReferenceOutput`, the sum is clamped in evaluation alone.
 
     Args:
         channel: first of the mean's three RGB channels in the generator's input; the K frames follow.

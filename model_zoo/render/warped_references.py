@@ -18,7 +18,6 @@ from model_zoo.functional.masks import box_mask, box_slices
 from model_zoo.functional.warping import WHOLE, landmark_flow, warp
 from model_zoo.render.frame_windows import FrameWindows
 
-NEAREST = 4  # K, as a rule
 FIT_NOISE = 1.0  # px² at 256, mean square of a landmark's error: frames nearer than that are equally near
 
 
@@ -43,7 +42,7 @@ def nearest_references(
 
 @torch.no_grad()
 def warped_references(
-    windows: FrameWindows, driven_BL2: Float[Tensor, "B 68 2"], box_B4: Float[Tensor, "B 4"], count: int = NEAREST
+    windows: FrameWindows, driven_BL2: Float[Tensor, "B 68 2"], box_B4: Float[Tensor, "B 4"], count: int
 ) -> Float[Tensor, "B K+1 3 H W"]:
     """The weighted mean of the nearest frames of each gallery, warped to the driving landmarks, then each of them.
 
